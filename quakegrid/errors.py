@@ -73,6 +73,12 @@ class CredentialError(QuakeGridError):
     reason = "CREDENTIAL"
 
 
+class TooManyTriesError(QuakeGridError):
+    """Who asks has to wait: too much was tried, or too many try at once; says how long."""
+
+    reason = "TOO_MANY_TRIES"
+
+
 class IllegalMoveError(QuakeGridError):
     """A pure core was asked for a move that its table does not have: a bug of ours."""
 
@@ -115,6 +121,7 @@ BY_REASON: dict[str, type[QuakeGridError]] = {
         StateError,
         NotAllowedError,
         CredentialError,
+        TooManyTriesError,
         IllegalMoveError,
         EngineMissingError,
         TaskError,

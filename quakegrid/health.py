@@ -37,7 +37,7 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
     configured = local_services.ports_of(settings, [service])[0]
     host = config.LOOPBACK if configured.host in EVERYWHERE else configured.host
     if service == "web":
-        return _is_web_serving(host, port or configured.number)
+        return _is_web_serving(host, port or configured.number, has_tls=settings.web_has_tls)
     address = f"{host}:{port or configured.number}"
     node = settings.node_name if service == "agent" else ""
     with Connection(service, address, settings.proof, node=node, timeout_s=TIMEOUT_S) as connection:
@@ -46,10 +46,17 @@ def is_serving(settings: Settings, service: str, port: int = 0) -> bool:
     return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _is_web_serving(host: str, port: int) -> bool:
-    from http.client import OK, HTTPConnection  # noqa: PLC0415 - most commands ask no web service
+def _is_web_serving(host: str, port: int, *, has_tls: bool) -> bool:
+    import ssl  # noqa: PLC0415 - most commands ask no web service
+    from http.client import OK, HTTPConnection, HTTPSConnection  # noqa: PLC0415
 
-    connection = HTTPConnection(host, port, timeout=TIMEOUT_S)
+    if has_tls:
+        # Whether it answers is the question; nothing is told to it, and no answer is believed but this one.
+        anybody = ssl.create_default_context()
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+        connection: HTTPConnection = HTTPSConnection(host, port, timeout=TIMEOUT_S, context=anybody)
+    else:
+        connection = HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == OK

@@ -44,7 +44,9 @@ _NEW_JOB = slice(1, 3)
 # How the engine's SQL begins that deletes jobs.
 _DELETIONS = frozenset({"DELETE ", "delete "})
 # What else a request may say, in the order in which it is told.
-_DETAILS = ("core_count", "master", "force", "is_only")
+_DETAILS = ("core_count", "master", "force", "is_only", "way", "address", "label")
+# The services whose `name` is a person's.
+_ABOUT_PEOPLE = frozenset({"People", "WebLogins"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def about_request(method: str, request: Any) -> About:
     """
     service, _, call = method.strip("/").partition("/")
     service = service.rpartition(".")[2]
-    is_person = service == "People"
+    is_person = service in _ABOUT_PEOPLE
     name = _text(request, "name")
     details = [] if is_person else [name]
     details += [_role(request)] if is_person else []

@@ -112,6 +112,11 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         # Agents judge people by it.
         "WatchCredentials": Permission("watch which credentials count", _NODES),
         "RenewDriver": Permission("get a new certificate", _DRIVERS),
+        # The servicer lets people make, see and revoke their own, and admins those of everybody.
+        "CreateWebToken": Permission("make tokens for the web service", _PEOPLE, is_audited=True),
+        "ListWebTokens": Permission("list tokens for the web service", _PEOPLE),
+        "RevokeWebToken": Permission("revoke tokens for the web service", _PEOPLE, is_audited=True),
+        "SetPassword": Permission("set passwords", _PEOPLE, is_audited=True),
     },
     "api.v1.NodeAccess": {
         "CreateToken": Permission("make tokens for nodes", _ADMINS, is_audited=True),
@@ -190,6 +195,12 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
     "internal.v1.AuditRecords": {
         # The dbserver writes down which node sent them.
         "AppendAudit": Permission("write into the audit log", _NODES),
+    },
+    "internal.v1.WebLogins": {
+        "CheckPassword": Permission("check passwords", is_audited=True),
+        "OpenWebSession": Permission("open sessions of the web service", is_audited=True),
+        "FindWebCaller": Permission("ask whose a token is"),
+        "EndWebSession": Permission("end sessions of the web service", is_audited=True),
     },
     "internal.v1.EngineCalls": {
         # The servicer judges each action and SQL text: services/dbserver/engine/effects.py. Each action is

@@ -49,10 +49,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "login": Entry("people.login", "login", "Use a cluster with the credential that its admin gave you."),
         "logout": Entry("people.login", "logout", "Forget your credential for a cluster."),
         "whoami": Entry("people.login", "whoami", "Say who you are, and in which cluster."),
-        "user": Entry("people.commands", "user", "Give people credentials, and revoke them."),
-        "token": Entry(
-            "people.nodes", "token", "Make tokens with which machines join the cluster, and revoke them."
-        ),
+        "web": Entry("people.web", "web", "Open the web pages, and see the certificate that they show."),
+        "user": Entry("people.commands", "user", "Give people credentials or passwords, and revoke them."),
+        "token": Entry("people.nodes", "token", "Make and revoke tokens: for new nodes, and for scripts."),
         "node": Entry(
             "people.nodes",
             "node",

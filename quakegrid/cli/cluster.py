@@ -50,7 +50,7 @@ def up(cores: int | None, tries_engine: bool) -> None:
     else:
         say(f"QuakeGrid is up on this machine ({_cores_text(settings)}):")
     for name, record in local_services.running(settings).items():
-        address = f"http://{record.address}/" if name == "web" else record.address
+        address = f"{settings.web_scheme}://{record.address}/" if name == "web" else record.address
         say(f"  {name:<9} pid {record.pid:<8} {address}")
     say(f"  state and logs in {settings.state_dir}")
     for warning in (*settings.warnings, *_engine_warnings(settings)):

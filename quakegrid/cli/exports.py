@@ -9,10 +9,11 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
-from quakegrid.cli.views import run_report
+from quakegrid.cli.views.run_report import RunReport
 from quakegrid.clients import drivers
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.own_jobs import own_job
+from quakegrid.settings.config import Settings
 
 
 @click.command(context_settings=options.NEGATIVE_IDS)
@@ -22,7 +23,7 @@ from quakegrid.clients.dbserver.own_jobs import own_job
     "--exports", metavar="FORMATS", default="csv", show_default=True, help="Such as csv or csv,hdf5."
 )
 def export(job_id: int, folder: Path, exports: str) -> None:
-    """Export all outputs of a calculation into a folder.
+    """Export all outputs of a calculation into a folder of this machine.
 
     Each output is exported in all FORMATS that it has. Files are whole or not there. Ends with exit code 1 if
     an output could not be exported, or if there was none.
@@ -35,9 +36,8 @@ def export(job_id: int, folder: Path, exports: str) -> None:
             f"job {job.id} is {job.state} and has no outputs to export; `quakegrid explain {job.id}` says why"
         )
     folder = folder.expanduser().absolute()
-    report = run_report.RunReport()
-    argv = ["export", str(job.id), str(folder), exports]
-    report.close(drivers.run_driver(settings, argv, mode="run", on_event=report.take), 0.0)
+    report = RunReport()
+    report.close(_export(settings, report, job.id, folder, exports), 0.0)
     for path in report.exported:
         click.echo(f"exported: {path}")
     for line in report.not_exported:
@@ -47,3 +47,15 @@ def export(job_id: int, folder: Path, exports: str) -> None:
     if report.error:
         click.echo(f"quakegrid: {report.error}", err=True)
     click.get_current_context().exit(report.exit_code)
+
+
+def _export(settings: Settings, report: RunReport, job_id: int, folder: Path, formats: str) -> int:
+    """Export by a driver of this machine, or by the web service from elsewhere; an exit code."""
+    if settings.credential is None:
+        argv = ["export", str(job_id), str(folder), formats]
+        return drivers.run_driver(settings, argv, mode="run", on_event=report.take)
+    from quakegrid.cli.desk import runs  # noqa: PLC0415 - only with a credential
+    from quakegrid.clients.web import results, web_client  # noqa: PLC0415
+
+    with web_client.open_web(settings) as web:
+        return runs.export(web, report, job_id, folder, results.split_formats(formats))

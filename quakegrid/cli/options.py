@@ -131,34 +131,13 @@ def settings() -> Settings:
 def client_settings() -> Settings:
     """Read the settings for a command that asks services: of the cluster that is named, or of this machine.
 
-    Where the settings of this machine give no authkey, or are not for this user to read, a credential that
-    `quakegrid login` has put in place is used.
-
     Raises:
         CredentialError: there is no credential for the cluster, or it has ended.
         SettingsError: the settings of this machine cannot be read.
     """
-    import datetime  # noqa: PLC0415 - as above
+    from quakegrid.settings import config  # noqa: PLC0415 - `quakegrid --help` needs no settings
 
-    from quakegrid import errors  # noqa: PLC0415 - as above
-    from quakegrid.settings import config, credential_files  # noqa: PLC0415 - as above
-
-    credential, found, trouble = credential_files.chosen(cluster()), None, None
-    if credential is None:
-        try:
-            found = settings()
-        except errors.SettingsError as exc:
-            trouble = exc
-        if found is not None and found.authkey:
-            return found
-        credential = credential_files.only()
-    if credential is not None:
-        credential.check(datetime.datetime.now(datetime.UTC))
-        return config.settings_of(credential, state_dir())
-    if found is None:
-        assert trouble is not None, "there are settings, or a reason why not"
-        raise trouble
-    return found
+    return config.client_settings(cluster(), state_dir())
 
 
 def machine_settings() -> Settings:

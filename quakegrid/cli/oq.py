@@ -78,7 +78,7 @@ def web_pages(settings: Settings, args: Sequence[str]) -> None:
             local_services.start(settings, ["web"])
             record = service_files.read(settings, "web")
     address = record.address if record else f"{settings.web_listen}:{settings.web_port}"
-    say(f"The web pages of this cluster are at http://{address}/")
+    say(f"The web pages of this cluster are at {settings.web_scheme}://{address}/")
     asked = [word for word in args if not word.startswith("-")]
     if asked and asked[0] != address:
         say(f"note: not at {asked[0]}; [web] listen and port in openquake.cfg say where")

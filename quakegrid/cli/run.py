@@ -87,6 +87,9 @@ def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output
 
     Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`.
 
+    With a credential (`quakegrid login`) it works on any machine, without engine and cluster: sends the
+    inputs to the master, only those that it has not, and brings the exports back.
+
     On a terminal, Ctrl-C asks whether to abort the calculation, or to detach: it goes on without this
     command, and `quakegrid attach ID` follows it again. A second Ctrl-C aborts. In a script, Ctrl-C aborts.
     A terminal that is closed, and a lost connection, detach.
@@ -101,8 +104,15 @@ def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output
     settings = options.machine_settings()
     plan = RunPlan(**wanted)
     plan = replace(plan, hc=_earlier_job(settings, plan.hc))
-    request = DriverRequest(engine_argv(plan), is_detachable=True, notify=notify)
-    report = runs.execute(settings, request, verbose=verbose, detaches=detach)
+    argv = engine_argv(plan)
+    if settings.credential is not None:
+        from quakegrid.cli.desk import runs as desk_runs  # noqa: PLC0415 - only with a credential
+
+        manner = desk_runs.Manner(tuple(notify), verbose=verbose, detaches=detach)
+        report = desk_runs.execute(settings, plan, manner)
+    else:
+        request = DriverRequest(argv, is_detachable=True, notify=notify)
+        report = runs.execute(settings, request, verbose=verbose, detaches=detach)
     if report.is_left:
         print_left(report, output, is_wanted=detach)
     else:

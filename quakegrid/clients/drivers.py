@@ -151,8 +151,8 @@ def run_driver(
 def _refuse_elsewhere(settings: Settings) -> None:
     if settings.credential is not None:
         raise errors.StateError(
-            f"calculations start on a machine of the cluster {settings.credential.cluster}; there, run the "
-            "same command without a credential. With one, you list, watch and abort them from anywhere"
+            f"the engine's own commands run on a machine of the cluster {settings.credential.cluster}; give "
+            "this one there, without a credential. `quakegrid run` and `jobs export` work from anywhere"
         )
 
 

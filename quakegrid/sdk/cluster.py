@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -18,6 +20,9 @@ from typing import Any, Self, Unpack
 from quakegrid import errors
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.machine import local_services, temporary_clusters
+from quakegrid.sdk.calculations.awaited import AwaitedCalculations
+from quakegrid.sdk.calculations.calculations import Calculations, RunOptions
+from quakegrid.sdk.calculations.jobs import ClusterJob
 from quakegrid.sdk.executor import ClusterExecutor, ExecutorOptions, is_interrupt
 from quakegrid.sdk.own_folder import OwnFolder
 from quakegrid.settings import config
@@ -28,19 +33,22 @@ _START_ATTEMPTS = 3
 
 
 class Cluster:
-    """A cluster that runs; finds `openquake.cfg` as the command line does.
+    """A cluster that runs; finds `openquake.cfg`, or a credential, as the command line does.
 
     Args:
         state_dir: of the cluster of this machine; None takes the usual one.
+        name: of a cluster that this user has logged in to (`quakegrid login`); empty for the usual choice.
     Raises:
         SettingsError: there is no cluster, or a setting is wrong.
+        CredentialError: there is no credential for the cluster, or it has ended.
     """
 
-    def __init__(self, state_dir: Path | str | None = None) -> None:
-        self._open(config.load_settings(Path(state_dir).expanduser() if state_dir is not None else None))
+    def __init__(self, state_dir: Path | str | None = None, *, name: str = "") -> None:
+        folder = Path(state_dir).expanduser() if state_dir is not None else None
+        self._open(config.client_settings(name, folder))
 
     def _open(self, settings: Settings) -> None:
-        if not settings.authkey:
+        if not settings.authkey and settings.credential is None:
             files = ", ".join(map(str, settings.paths)) or f"{settings.state_dir} and the usual places"
             raise errors.SettingsError(
                 f"no cluster is set up: no authkey in {files}; `quakegrid up` makes one on this machine"
@@ -48,12 +56,60 @@ class Cluster:
         self.settings = settings
         self._executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
 
+    @functools.cached_property
+    def _calculations(self) -> Calculations:
+        return Calculations(self.settings)
+
+    @property
+    def awaited(self) -> AwaitedCalculations:
+        """`run`, `job` and `jobs` for `await`."""
+        return AwaitedCalculations(self._calculations)
+
+    def run(
+        self,
+        job_ini: Path | str,
+        params: Mapping[str, Any] | None = None,
+        hc: int | ClusterJob | None = None,
+        **options: Unpack[RunOptions],
+    ) -> ClusterJob:
+        """Start a calculation of the engine, which goes on by itself.
+
+        With a credential the inputs go to the master, only those that it has not.
+
+        Args:
+            job_ini: the job file.
+            params: values that take the place of those of the job file.
+            hc: the calculation that it starts from, or its number; a negative one counts one's own.
+            **options: `weight` and `cores_per_worker`, as those of `quakegrid run`.
+        Raises:
+            UsageError: the job file is wrong, in the words of the engine.
+            PeerUnreachableError: the cluster is not running.
+        """
+        return self._calculations.run(job_ini, params, hc, **options)
+
+    def job(self, number: int) -> ClusterJob:
+        """A calculation by its number; -1 is one's last.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return self._calculations.job(number)
+
+    def jobs(self, limit: int = 20, user_name: str = "") -> list[ClusterJob]:
+        """The newest calculations, at most `limit`, of one person or of all."""
+        return self._calculations.jobs(limit, user_name)
+
     def executor(self, max_workers: int | None = None, **options: Unpack[ExecutorOptions]) -> ClusterExecutor:
         """A new executor with workers of its own; see `ExecutorOptions` for its options.
 
         Raises:
             PeerUnreachableError: the cluster is not running.
+            StateError: the cluster is reached by a credential.
         """
+        if self.settings.credential is not None:
+            raise errors.StateError(
+                "functions run from machines of the cluster only; with a credential, `run` calculations"
+            )
         executor = ClusterExecutor(self.settings, max_workers, **options)
         self._executors.add(executor)
         return executor
@@ -85,6 +141,9 @@ class Cluster:
         """Shut down the executors that are still open, when their calls are done."""
         for executor in list(self._executors):
             executor.shutdown()
+        if "_calculations" in self.__dict__:
+            self._calculations.close()
+            del self._calculations
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from quakegrid.settings.agent_limits import AgentLimits
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.hosts import HostCores, is_loopback
 from quakegrid.settings.reader import Reader
+from quakegrid.settings.web.access import WebAccess, WebMode
 
 # Set for the services of a program's own cluster, so that they do not read the settings of its user.
 ONLY_CONFIG = "QUAKEGRID_ONLY_CONFIG"
@@ -65,6 +66,7 @@ class Settings:
     web_upload_bytes: int
     web_quota_bytes: int
     web_keep_inputs_days: int
+    web_access: WebAccess
     agent_port: int
     agent_listen: str
     agent_host_cores: tuple[HostCores, ...]
@@ -132,6 +134,21 @@ class Settings:
     def current_authkey(self) -> str:
         """The authkey that counts now: a running service takes each new one."""
         return self.keyring.keys.active if self.keyring else ""
+
+    @property
+    def web_mode(self) -> WebMode:
+        """Who may do what at the web service."""
+        return self.web_access.mode_at(self.web_listen)
+
+    @property
+    def web_has_tls(self) -> bool:
+        """Whether the web service speaks TLS."""
+        return self.web_access.is_tls_at(self.web_listen)
+
+    @property
+    def web_scheme(self) -> str:
+        """Of the web service's address."""
+        return "https" if self.web_has_tls else "http"
 
     @property
     def user_name(self) -> str:
@@ -253,6 +270,37 @@ def settings_of(credential: CredentialFile, state_dir: Path | None = None) -> Se
         broker_port=broker_port,
         credential=credential,
     )
+
+
+def client_settings(cluster: str = "", state_dir: Path | None = None) -> Settings:
+    """The settings of who asks services: of the cluster that is named, or of this machine.
+
+    Where the settings of this machine give no authkey, or are not for this user to read, a credential that
+    `quakegrid login` has put in place is used.
+
+    Args:
+        cluster: a cluster that this user has logged in to; empty: what `QUAKEGRID_CLUSTER` names, if it does.
+        state_dir: directory of the embedded cluster; None takes `default_state_dir`.
+    Raises:
+        CredentialError: there is no credential for the cluster, or it has ended.
+        SettingsError: the settings of this machine cannot be read.
+    """
+    credential, found, trouble = credential_files.chosen(cluster), None, None
+    if credential is None:
+        try:
+            found = load_settings(state_dir)
+        except SettingsError as exc:
+            trouble = exc
+        if found is not None and found.authkey:
+            return found
+        credential = credential_files.only()
+    if credential is not None:
+        credential.check(datetime.datetime.now(datetime.UTC))
+        return settings_of(credential, state_dir)
+    if found is None:
+        assert trouble is not None, "there are settings, or a reason why not"
+        raise trouble
+    return found
 
 
 def load_node_settings(state_dir: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:

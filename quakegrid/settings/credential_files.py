@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _VERSION = 1
 _SUFFIX = ".json"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LARGEST_BYTES = 64 << 10
+_WEB = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+:[0-9]{1,5}")
 _TEXTS = ("cluster", "name", "role", "id", "dbserver", "broker", "ca", "certificate", "key")
 
 
@@ -42,6 +44,8 @@ class CredentialFile:
     dbserver: str
     broker: str
     proof: Certified
+    # Address of the web service, such as `https://master:8800`; empty in files of older releases.
+    web: str = ""
 
     def check(self, now_time: datetime.datetime) -> None:
         """Refuse a credential that has ended.
@@ -75,6 +79,7 @@ def write(path: Path, credential: CredentialFile) -> None:
         "ca": proof.ca_pem.decode(),
         "certificate": proof.certificate_pem.decode(),
         "key": proof.key_pem.decode(),
+        **({"web": credential.web} if credential.web else {}),
     }
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -147,6 +152,9 @@ def _decode(document: Mapping[str, Any]) -> CredentialFile:
         raise ValueError(document)
     for name in ("dbserver", "broker"):
         split_address(texts[name])
+    web = document.get("web", "")
+    if not isinstance(web, str) or not (web == "" or _WEB.fullmatch(web)):
+        raise ValueError(document)
     end_time = datetime.datetime.fromisoformat(document["end_time"])
     if end_time.tzinfo is None:
         raise ValueError(document)
@@ -163,6 +171,7 @@ def _decode(document: Mapping[str, Any]) -> CredentialFile:
             key_pem=texts["key"].encode(),
             certificate_pem=texts["certificate"].encode(),
         ),
+        web=web,
     )
 
 

@@ -14,6 +14,7 @@ from quakegrid.settings.agent_accounts import AgentAccounts, read_agent_accounts
 from quakegrid.settings.agent_limits import AgentLimits, read_agent_limits
 from quakegrid.settings.hosts import LOOPBACK, HostCores, is_loopback
 from quakegrid.settings.reader import Reader
+from quakegrid.settings.web.access import WebAccess, read_web_access
 
 # In `[agent] preload`: the engine's calculators and commands.
 ENGINE = "openquake"
@@ -81,6 +82,7 @@ class WebKeys(TypedDict):
     web_upload_bytes: int
     web_quota_bytes: int
     web_keep_inputs_days: int
+    web_access: WebAccess
 
 
 class NotifyKeys(TypedDict):
@@ -291,6 +293,7 @@ def read_web(reader: Reader) -> WebKeys:
         "web_keep_inputs_days": reader.parse(
             "web", "keep_inputs_days", 7, conversions.days, "days to keep inputs of ended jobs, 0 for ever"
         ),
+        "web_access": read_web_access(reader.parse),
     }
 
 

@@ -9,6 +9,8 @@ principal, which has no name of a host. Knows no gRPC.
 from __future__ import annotations
 
 import datetime
+import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -69,6 +71,28 @@ class Authority:
         leaf = leaf.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = leaf.add_extension(x509.ExtendedKeyUsage(_FOR_SERVERS), critical=False)
         return Certified(self._ca_pem(term), _key_pem(key), self._chain(leaf, now_time))
+
+    def certify_web(
+        self, names: Iterable[str], now_time: datetime.datetime, until_time: datetime.datetime
+    ) -> Certified:
+        """A new key and certificate for a web service: a server with names that people know.
+
+        Args:
+            names: of hosts, and addresses.
+            now_time: when it is made.
+            until_time: when it ends.
+        """
+        term = _Term(now_time - CLOCK_SKEW, until_time)
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = self._leaf("QuakeGrid web service", key.public_key(), term)
+        found = x509.SubjectAlternativeName(map(_general_name, names))
+        leaf = leaf.add_extension(found, critical=False)
+        leaf = leaf.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        return Certified(self._ca_pem(term), _key_pem(key), self._chain(leaf, now_time))
+
+    def ca_pem(self, now_time: datetime.datetime, until_time: datetime.datetime) -> bytes:
+        """The CA certificates by which others know what this authority signs, PEM."""
+        return self._ca_pem(_Term(now_time - CLOCK_SKEW, until_time))
 
     def certify(
         self,
@@ -258,6 +282,13 @@ def certified(ca_pem: bytes, key: bytes, certificate: bytes) -> Certified:
     if found.public_key() != private.public_key():
         raise ValueError("the certificate is of another key")
     return Certified(ca_pem, _key_pem(private), found.public_bytes(_PEM))
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

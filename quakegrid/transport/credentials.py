@@ -105,14 +105,14 @@ class Signer:
     """
 
     def __init__(self, proof: KeyProof) -> None:
-        self._proof = proof
+        self.proof = proof
         self._keys = keys_of(proof)
         self._authority = authority_of(self._keys)
 
     @property
     def authority(self) -> Authority:
         """Of the key that counts now."""
-        keys = self._keys if isinstance(self._proof, str) else self._proof.keys
+        keys = self._keys if isinstance(self.proof, str) else self.proof.keys
         if keys is not self._keys:
             self._keys, self._authority = keys, authority_of(keys)
         return self._authority

@@ -27,8 +27,8 @@ from quakegrid.clients import key_watch  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings.config import Settings, check_authkey, load_settings  # noqa: E402
-from quakegrid.settings.hosts import is_loopback  # noqa: E402
 from services.web import app, engine_views  # noqa: E402
+from services.web.access.tls import TlsDoor  # noqa: E402
 from services.web.backends import Backends  # noqa: E402
 from services.web.connections import PatientProtocol  # noqa: E402
 
@@ -51,19 +51,14 @@ class Server(uvicorn.Server):
         yield
 
 
-def check_listen(settings: Settings) -> None:
-    """Refuse to listen where the kernel cannot tell who asks.
+def check_settings(settings: Settings) -> None:
+    """Refuse settings with which the service would be open to others than it should.
 
     Raises:
-        SettingsError: `[web] listen` is no loopback address, or there is no authkey.
+        SettingsError: with what to do.
     """
-    if not is_loopback(settings.web_listen):
-        raise errors.SettingsError(
-            f"the web service refuses to listen on {settings.web_listen}: it knows people of this machine "
-            "only; "
-            "set [web] listen = 127.0.0.1 in openquake.cfg, and reach it from elsewhere through ssh: "
-            f"ssh -L {settings.web_port}:127.0.0.1:{settings.web_port} MASTER"
-        )
+    if fault := settings.web_access.fault:
+        raise errors.SettingsError(f"the web service refuses to start: {fault}")
     check_authkey(settings, "the web service")
 
 
@@ -73,7 +68,8 @@ async def serve(settings: Settings) -> int:
     Raises:
         QuakeGridError: the port is taken, or settings do not allow to listen.
     """
-    check_listen(settings)
+    check_settings(settings)
+    door = TlsDoor(settings) if settings.web_has_tls else None
     service_life.tell_doubts(settings.warnings)
     key_watch.follow(settings, "the web service")
     open_files.allow_many_files()
@@ -97,10 +93,13 @@ async def serve(settings: Settings) -> int:
             limit_concurrency=MOST_AT_ONCE,
             h11_max_incomplete_event_size=MOST_HEADER_BYTES,
             http=PatientProtocol,
+            ssl_context_factory=(lambda *_args: door.context) if door else None,
             ws="none",
         )
         port = app.bind(settings)
         server = Server(config)
+        if door:
+            life.keep(door.keep_fresh(), "certificate")
         serving = life.keep(server.serve(sockets=[port]), "port")
         address = f"{settings.web_listen}:{settings.web_port}"
         record = service_files.write(settings, "web", address)

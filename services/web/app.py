@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quakegrid import errors
-from quakegrid.settings.config import Settings, agent_socket
-from services.web import callers, guard
-from services.web.api import calculations, results, running, server_facts, tags
+from quakegrid.settings.config import Settings
+from services.web.access import accounts, guarded
+from services.web.access.gate import Gate
+from services.web.api import calculations, results, running, sent_files, server_facts, tags
 from services.web.api.running import Desk
+from services.web.api.sent_files import Turnstile
 from services.web.backends import Backends
 from services.web.early_answers import EarlyAnswers
 from services.web.live import streams
@@ -29,8 +30,6 @@ from services.web.pages.health import Examinations
 from services.web.starts import Starter
 
 log = logging.getLogger("quakegrid.web")
-# Of a request without files.
-MOST_BODY_BYTES = 1 << 20
 # Of a request with the text of one file.
 MOST_TEXT_BYTES = 9 << 20
 BACKLOG = 512
@@ -42,8 +41,11 @@ _HEADERS = {
         "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
     ),
 }
+# For a year browsers ask by TLS only; not with a certificate that they may come to distrust.
+_HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 _STATUS: dict[type[errors.QuakeGridError], int] = {
     errors.NotAllowedError: 403,
+    errors.TooManyTriesError: 429,
     errors.NotFoundError: 404,
     errors.UsageError: 400,
     errors.StateError: 409,
@@ -59,15 +61,16 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         settings: of the cluster.
         backends: what routes ask; `request.app.state.backends`.
     """
-    routes: list[BaseRoute] = [*running.ROUTES, *calculations.ROUTES, *results.ROUTES, *tags.ROUTES]
-    routes += [*server_facts.ROUTES, *streams.ROUTES, *pages.ROUTES]
-    hosts = guard.known_hosts(settings.web_listen, settings.web_port)
+    gate = Middleware(
+        Gate,
+        settings=settings,
+        logins=backends.logins,
+        most_bytes=_most_bytes(settings),
+        headers=_HEADERS | (_HSTS if settings.web_access.certificate else {}),
+    )
     app = Starlette(
-        routes=routes,
-        middleware=[
-            Middleware(EarlyAnswers),
-            Middleware(Gate, hosts=hosts, most_bytes=_most_bytes(settings)),
-        ],
+        routes=guarded.guard(all_routes(), settings.web_mode),
+        middleware=[Middleware(EarlyAnswers), gate],
         exception_handlers={
             errors.QuakeGridError: _tell_error,
             404: _not_found,
@@ -78,14 +81,32 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     app.state.backends, app.state.settings = backends, settings
     app.state.views, app.state.removals = backends.views, backends.removals
     app.state.examinations = Examinations(settings)
-    app.state.desk = Desk(settings, backends.inputs, Starter(settings))
+    app.state.desk = Desk(settings, backends.inputs, Starter(settings), backends.store)
+    app.state.turnstile = Turnstile()
     return app
+
+
+def all_routes() -> list[BaseRoute]:
+    """The routes of all modes, for whoever may ask for them."""
+    return [
+        *running.ROUTES,
+        *sent_files.ROUTES,
+        *calculations.ROUTES,
+        *results.ROUTES,
+        *tags.ROUTES,
+        *server_facts.ROUTES,
+        *streams.ROUTES,
+        *pages.ROUTES,
+        *accounts.ROUTES,
+    ]
 
 
 def _most_bytes(settings: Settings) -> dict[str, int]:
     """Path to the largest body, where that is not `MOST_BODY_BYTES`."""
     uploads = dict.fromkeys(running.UPLOAD_PATHS, settings.web_upload_bytes)
-    return uploads | dict.fromkeys(running.TEXT_PATHS, MOST_TEXT_BYTES)
+    logins = dict.fromkeys(accounts.LOGIN_PATHS, accounts.MOST_LOGIN_BYTES)
+    texts = [*running.TEXT_PATHS, sent_files.MISSING_PATH]
+    return uploads | logins | dict.fromkeys(texts, MOST_TEXT_BYTES)
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -107,65 +128,6 @@ def bind(settings: Settings) -> socket.socket:
             "end what uses the port, or change [web] port in openquake.cfg"
         ) from exc
     return port
-
-
-class Gate:
-    """Lets in whom the kernel knows as a user of this cluster, and no page of another site.
-
-    Args:
-        app: what is behind it.
-        hosts: names of this service, with its port.
-        most_bytes: path to the largest body, where that is not `MOST_BODY_BYTES`.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], most_bytes: Mapping[str, int]) -> None:
-        self._app, self._hosts, self._most_bytes = app, hosts, most_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it."""
-        if scope["type"] != "http":
-            return
-        request = Request(scope)
-        refusal = self._refusal(request)
-        if refusal is not None:
-            await refusal(scope, receive, _with_headers(send))
-            return
-        await self._app(scope, receive, _with_headers(send))
-
-    def _refusal(self, request: Request) -> Response | None:
-        is_writing = tags.is_writing(request.url.path)
-        reason = guard.why_refused(request.method, request.headers, self._hosts, is_writing=is_writing)
-        if reason is not None:
-            return PlainTextResponse(f"{reason}\n", 403)
-        length = request.headers.get("content-length", "0")
-        most_bytes = self._most_bytes.get(request.url.path, MOST_BODY_BYTES)
-        if not length.isascii() or not length.isdigit() or len(length) > 18 or int(length) > most_bytes:
-            return PlainTextResponse(f"at most {most_bytes} bytes are taken here\n", 413)
-        if "transfer-encoding" in request.headers:
-            return PlainTextResponse("say how many bytes come: Content-Length\n", 411)
-        client, own = request.scope.get("client"), request.scope.get("server")
-        caller = callers.caller_of(tuple(client), tuple(own)) if client and own else None
-        door = agent_socket(request.app.state.settings.state_dir)
-        if caller is None or not callers.may_ask(caller, door):
-            who = "somebody whom the kernel does not name" if caller is None else f"user {caller.name}"
-            return PlainTextResponse(
-                f"you are {who}; this cluster is another user's, who has to ask for you, or has to put you "
-                "into the group that may start calculations here\n",
-                403,
-            )
-        request.scope["state"] = {**request.scope.get("state", {}), "caller": caller}
-        return None
-
-
-def _with_headers(send: Send) -> Send:
-    extra = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
-
-    async def send_with(message: dict[str, object]) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *extra]}  # type: ignore[misc]
-        await send(message)
-
-    return send_with  # type: ignore[return-value]
 
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]

@@ -1,17 +1,10 @@
-"""What the web service asks: the dbserver and the broker, over gRPC in its event loop.
-
-A channel lives less than a certificate, so it is opened anew each day, and when the authkey changes.
-"""
+"""What the web service asks: the dbserver and the broker, over gRPC in its event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import getpass
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Self, TypeVar
-
-import grpc
+from typing import Any, Self
 
 from quakegrid.access.proofs import ClusterKeys, Keyring
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, jobs_pb2_grpc, logs_pb2_grpc
@@ -21,70 +14,20 @@ from quakegrid.jobs import engine_values
 from quakegrid.jobs.engine_values import RowValue
 from quakegrid.machine.service_life import Life
 from quakegrid.settings.config import Settings
-from quakegrid.transport import grpc_channels
+from services.web.access.logins import Logins
 from services.web.engine_views import EngineViews
 from services.web.live.feed import beat_for_ever
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
 from services.web.persons.removals import Removals
+from services.web.service_link import ServiceLink
 from services.web.uploads import sweeping
 from services.web.uploads.inputs import Inputs
+from services.web.uploads.store import FileStore
 
-Response = TypeVar("Response")
-# People and QGIS wait at most 10 s for most routes.
-CALL_TIMEOUT_S = 9.0
 # An abort answers when the job's processes are gone, which may take a kill.
 ABORT_TIMEOUT_S = 60.0
-CHANNEL_AGE_S = 24 * 3600.0
-# Calls that run on an old channel may take so long to end.
-OLD_CHANNEL_GRACE_S = 120.0
 _ENGINE_CALL = f"/{engine_calls_pb2.DESCRIPTOR.services_by_name['EngineCalls'].full_name}/Call"
-
-
-class ServiceLink:
-    """A connection to one service, opened anew each day and when the authkey changes.
-
-    Args:
-        service: its name, for messages.
-        address: its `host:port`.
-        proof: the cluster's secret.
-    """
-
-    def __init__(self, service: str, address: str, proof: Keyring) -> None:
-        self.service, self.address, self._proof = service, address, proof
-        self._opened_s, self._keys = time.monotonic(), proof.keys
-        self._channel = grpc_channels.open_aio_channel(address, proof)
-        self._closing: set[asyncio.Task[None]] = set()
-
-    def open(self) -> grpc.aio.Channel:
-        """The channel for the next call."""
-        is_old = time.monotonic() - self._opened_s > CHANNEL_AGE_S
-        if is_old or self._proof.keys is not self._keys:
-            task = asyncio.get_running_loop().create_task(self._channel.close(OLD_CHANNEL_GRACE_S))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-            self._opened_s, self._keys = time.monotonic(), self._proof.keys
-            self._channel = grpc_channels.open_aio_channel(self.address, self._proof)
-        return self._channel
-
-    async def close(self) -> None:
-        """End calls and connections."""
-        for task in list(self._closing):
-            task.cancel()
-        await self._channel.close(None)
-
-    async def call(
-        self, method: Callable[..., Awaitable[Response]], request: Any, timeout_s: float = CALL_TIMEOUT_S
-    ) -> Response:
-        """Call a method of a stub.
-
-        Raises:
-            QuakeGridError: as of `quakegrid.clients.connection.Connection`.
-        """
-        try:
-            return await method(request, timeout=timeout_s)
-        except grpc.RpcError as exc:
-            raise grpc_channels.translate(exc, self.service, self.address) from exc
 
 
 class Backends:
@@ -100,8 +43,10 @@ class Backends:
         self.dbserver = ServiceLink("dbserver", settings.dbserver_address, keyring)
         self.broker = ServiceLink("broker", settings.broker_address, keyring)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
+        self.logins = Logins(self.dbserver, keyring)
         self.views = EngineViews(settings)
         self.inputs = Inputs(settings, getpass.getuser())
+        self.store = FileStore(self.inputs, settings.web_quota_bytes)
         self.removals = Removals(self.inputs, self.engine_call, self.views.run)
         self._keep_days, self._life = settings.web_keep_inputs_days, life
 
@@ -109,9 +54,11 @@ class Backends:
         """Begin to follow."""
         self._life.keep(self.jobs.follow_source(), "jobs")
         self._life.keep(self.fleet.follow_source(), "fleet")
+        self._life.keep(self.logins.follow_source(), "logins")
         self._life.keep(beat_for_ever((self.jobs, self.fleet)), "beats")
         sweep = sweeping.sweep_for_ever(self.inputs, self._row, self.removals.inputs, self._keep_days)
         self._life.keep(sweep, "inputs")
+        self._life.keep(sweeping.sweep_files_for_ever(self.store, self._keep_days), "files")
         self._life.keep(self.removals.follow(), "left files")
         return self
 

@@ -1,7 +1,8 @@
-"""Who asks: on loopback the kernel knows which user owns the other end of a connection.
+"""Who asks: a person, with a role, and how that is known.
 
-So nobody needs a password on the machine itself or through ssh, and nobody can claim to be somebody else.
-The kernel is asked over netlink (sock_diag(7)), which takes some microseconds.
+On loopback the kernel knows which user owns the other end of a connection. So nobody needs a password on the
+machine itself or through ssh, and nobody can claim to be somebody else. The kernel is asked over netlink
+(sock_diag(7)), which takes some microseconds. From elsewhere people show a cookie or a token.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import socket
 import stat
 import struct
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+
+from quakegrid.access.principals import PrincipalRole
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -30,14 +34,52 @@ _OWNER = struct.Struct("=II")
 _OWNER_AT = _HEADER.size + 4 + 48 + 3 * 4
 _ANSWER_BYTES = _OWNER_AT + _OWNER.size
 _MOST_BYTES = 4096
+_STAFF = frozenset({PrincipalRole.OPERATOR, PrincipalRole.ADMIN})
+
+
+class Way(StrEnum):
+    """How somebody has proved who they are."""
+
+    KERNEL = "kernel"
+    COOKIE = "cookie"
+    TOKEN = "token"  # noqa: S105  the word
+    # A proxy that the settings name says so.
+    PROXY = "proxy"
+    # Not at all; where the settings let everybody in.
+    NOBODY = "nobody"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A user of this machine."""
+    """Who asks.
 
-    user_id: int
+    Args:
+        user_id: number of the account of this machine that has opened the connection; None if the kernel
+            did not say who asks.
+        name: of the person: calculations of this name are theirs.
+        role: what the person may do: user, operator or admin.
+        way: how it is known who asks.
+    """
+
+    user_id: int | None
     name: str
+    role: PrincipalRole = PrincipalRole.USER
+    way: Way = Way.KERNEL
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether it may do to the calculations of others what their owners may."""
+        return self.role in _STAFF
+
+    def __str__(self) -> str:
+        """For people, as in "you are ..."."""
+        return self.name if self.way is Way.KERNEL else f"{self.name} ({self.role})"
+
+
+def of_account(user_id: int, name: str) -> Caller:
+    """Who asks as an account of this machine: whoever has the cluster's own, or is root, looks after it."""
+    is_owner = user_id in (0, os.geteuid())
+    return Caller(user_id, name, PrincipalRole.ADMIN if is_owner else PrincipalRole.USER)
 
 
 def caller_of(peer: tuple[str, int], own: tuple[str, int]) -> Caller | None:
@@ -52,7 +94,7 @@ def caller_of(peer: tuple[str, int], own: tuple[str, int]) -> Caller | None:
         name = None if user_id is None else pwd.getpwuid(user_id).pw_name
     except (OSError, ValueError, KeyError):
         return None
-    return None if user_id is None or name is None else Caller(user_id, name)
+    return None if user_id is None or name is None else of_account(user_id, name)
 
 
 def socket_owner(end: tuple[str, int], other: tuple[str, int]) -> int | None:
@@ -96,6 +138,8 @@ def may_ask(caller: Caller, door: Path | None = None) -> bool:
 
 
 def _is_open_to(caller: Caller, door: Path) -> bool:
+    if caller.user_id is None:
+        return False
     try:
         found = door.stat()
         if not found.st_mode & stat.S_IWGRP:

@@ -35,6 +35,10 @@ QUERIES: dict[str, dict[str, str]] = {
     "/v1/calc/{job_id}/status": {},
     "/v1/calc/result/{job_id}": {"export_type": "a format of the output; xml if not given"},
     "/v1/calc/jobs_from_inis": {"ini": "whole path of a job file on the server; may be given many times"},
+    "/v1/inputs/{sha256}": {
+        "offset": "where in the file the piece begins",
+        "size": "bytes of the whole file",
+    },
     "/live/log/{job_id}": {"after": "the number of the last line that was seen"},
 }
 _RUN = {
@@ -53,8 +57,11 @@ FORMS: dict[str, dict[str, str]] = {
     "/v1/valid/": {"xml_text": "the text of an NRML file"},
     "/v1/on_same_fs": {"filename": "a path on the server", "checksum": "adler32 of its first 32 bytes"},
 }
+# Of JSON bodies, by path.
+DOCUMENTS: dict[str, dict[str, str]] = {
+    "/v1/inputs/missing": {"files": "objects with `name`, `size` in bytes and `sha256` of each file"},
+}
 FILE_FIELD = "archive"
-
 
 # Of routes that share a coroutine, by the part of their address that tells them apart.
 WORDS = {
@@ -112,6 +119,10 @@ def _operation(route: Route, path: str) -> dict[str, Any]:
             "404": {"description": "there is no such thing"},
         },
     }
+    if path in DOCUMENTS:
+        properties = {name: {"description": words} for name, words in DOCUMENTS[path].items()}
+        schema = {"type": "object", "properties": properties}
+        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     if path in FORMS:
         operation["requestBody"] = _form(FORMS[path])
         operation["responses"]["400"] = {"description": "what was sent is not taken; the answer says why"}

@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,12 @@ class EngineViews:
             writer.close()
 
 
+def refusal_of(event: Mapping[str, Any]) -> errors.QuakeGridError:
+    """Why the agent starts no driver."""
+    kind = errors.NotAllowedError if event.get("is_forbidden") else errors.EngineMissingError
+    return kind(event["message"])
+
+
 def open_folder(path: Path) -> int:
     """A descriptor of a folder, for a driver."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -221,7 +227,7 @@ async def _answer(reader: asyncio.StreamReader) -> dict[str, Any]:
             case "error":
                 raise errors.QuakeGridError(event["message"])
             case "refused":
-                raise errors.EngineMissingError(event["message"])
+                raise refusal_of(event)
             case "exit":
                 if found is not None:
                     return _checked(found)

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,23 @@ TAKING_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
+class RunChoices:
+    """What a person may choose beside the files, as options of `quakegrid run`.
+
+    Args:
+        params: values that take the place of those of the job file.
+        weight: share of the cores beside other calculations of this person.
+        cores_per_worker: of each worker.
+        notify: addresses that are told the end as the cluster's notifications are.
+    """
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+    cores_per_worker: int = 1
+    notify: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRun:
     """What to run.
 
@@ -40,6 +57,7 @@ class ModelRun:
         name: of the folder that the person gets for these inputs, if the driver runs as another account.
         hazard_job_id: the calculation whose results it starts from.
         notify_to: address that is told of its end.
+        choices: what else the person has chosen.
     """
 
     job_ini: Path
@@ -47,6 +65,7 @@ class ModelRun:
     name: str = ""
     hazard_job_id: int | None = None
     notify_to: str | None = None
+    choices: RunChoices = field(default_factory=RunChoices)
 
     def as_json(self) -> str:
         """As the driver reads it."""
@@ -57,6 +76,9 @@ class ModelRun:
                 "name": self.name,
                 "hazard_job_id": self.hazard_job_id,
                 "notify_to": self.notify_to,
+                "params": dict(self.choices.params),
+                "weight": self.choices.weight,
+                "cores_per_worker": self.choices.cores_per_worker,
             }
         )
 
@@ -161,6 +183,7 @@ def _request(what: ModelRun, caller: Caller) -> dict[str, Any]:
         "mode": "run",
         "is_detachable": True,
         "for_person": as_whom.person,
+        "notify": list(what.choices.notify),
     }
 
 
@@ -182,7 +205,7 @@ async def _accepted(reader: asyncio.StreamReader, news: _News, time: asyncio.Tim
         if kind in ("accepted", "not_accepted"):
             return _started(event, is_taken=news.is_taken)
         if kind == "refused":
-            raise errors.EngineMissingError(event["message"])
+            raise engine_views.refusal_of(event)
         if kind in ("error", "exit"):
             reason = event.get("message", f"the driver ended with code {event.get('code')} before it began")
             raise errors.QuakeGridError(reason)

@@ -47,6 +47,32 @@ PERSON_ROLE_ADMIN: PersonRole.ValueType  # 3
 """Also issue and revoke credentials."""
 Global___PersonRole: _TypeAlias = PersonRole  # noqa: Y015
 
+class _WebTokenKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WebTokenKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebTokenKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WEB_TOKEN_KIND_UNSPECIFIED: _WebTokenKind.ValueType  # 0
+    WEB_TOKEN_KIND_TOKEN: _WebTokenKind.ValueType  # 1
+    """For programs: `Authorization: Bearer`."""
+    WEB_TOKEN_KIND_LINK: _WebTokenKind.ValueType  # 2
+    """For one login."""
+    WEB_TOKEN_KIND_SESSION: _WebTokenKind.ValueType  # 3
+    """The cookie of a browser, or of a program that has logged in."""
+
+class WebTokenKind(_WebTokenKind, metaclass=_WebTokenKindEnumTypeWrapper):
+    """What a token for the web service is."""
+
+WEB_TOKEN_KIND_UNSPECIFIED: WebTokenKind.ValueType  # 0
+WEB_TOKEN_KIND_TOKEN: WebTokenKind.ValueType  # 1
+"""For programs: `Authorization: Bearer`."""
+WEB_TOKEN_KIND_LINK: WebTokenKind.ValueType  # 2
+"""For one login."""
+WEB_TOKEN_KIND_SESSION: WebTokenKind.ValueType  # 3
+"""The cookie of a browser, or of a program that has logged in."""
+Global___WebTokenKind: _TypeAlias = WebTokenKind  # noqa: Y015
+
 @_typing.final
 class Credential(_message.Message):
     """A certificate that says who a person is. Nobody but the person has its key."""
@@ -273,6 +299,12 @@ class RevokeCredentialsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVOKED_FIELD_NUMBER: _builtins.int
+    HAD_PASSWORD_FIELD_NUMBER: _builtins.int
+    WEB_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    had_password: _builtins.bool
+    """Without an id, the person's password ends, too."""
+    web_token_count: _builtins.int
+    """And so do tokens and logins at the web service; so many counted."""
     @_builtins.property
     def revoked(self) -> _containers.RepeatedCompositeFieldContainer[Global___Credential]:
         """Those that were valid until now."""
@@ -281,10 +313,12 @@ class RevokeCredentialsResponse(_message.Message):
         self,
         *,
         revoked: _abc.Iterable[Global___Credential] | None = ...,
+        had_password: _builtins.bool = ...,
+        web_token_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revoked", b"revoked"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["had_password", b"had_password", "revoked", b"revoked", "web_token_count", b"web_token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -385,3 +419,247 @@ class WatchCredentialsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchCredentialsResponse: _TypeAlias = WatchCredentialsResponse  # noqa: Y015
+
+@_typing.final
+class WebToken(_message.Message):
+    """A token for the web service, without what is secret of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    ISSUE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    USE_TIME_FIELD_NUMBER: _builtins.int
+    REVOCATION_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """32 hexadecimal digits."""
+    kind: Global___WebTokenKind.ValueType
+    name: _builtins.str
+    """Of the person."""
+    role: Global___PersonRole.ValueType
+    label: _builtins.str
+    """What the person calls it; of a session, how the person has logged in."""
+    @_builtins.property
+    def issue_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends if it is used all the time."""
+
+    @_builtins.property
+    def use_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last used, within a minute; absent if never."""
+
+    @_builtins.property
+    def revocation_time(self) -> _timestamp_pb2.Timestamp:
+        """Absent if it was not revoked."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        kind: Global___WebTokenKind.ValueType = ...,
+        name: _builtins.str = ...,
+        role: Global___PersonRole.ValueType = ...,
+        label: _builtins.str = ...,
+        issue_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        use_time: _timestamp_pb2.Timestamp | None = ...,
+        revocation_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "issue_time", b"issue_time", "revocation_time", b"revocation_time", "use_time", b"use_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "id", b"id", "issue_time", b"issue_time", "kind", b"kind", "label", b"label", "name", b"name", "revocation_time", b"revocation_time", "role", b"role", "use_time", b"use_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebToken: _TypeAlias = WebToken  # noqa: Y015
+
+@_typing.final
+class CreateWebTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    LIFE_FIELD_NUMBER: _builtins.int
+    IS_SINGLE_USE_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """What the person calls it, at most 100 printable characters."""
+    is_single_use: _builtins.bool
+    """Whether it is for one login at the web service, and for nothing else."""
+    user_name: _builtins.str
+    """For whom a service asks; the person acts as an admin. That of a person is not looked at."""
+    @_builtins.property
+    def life(self) -> _duration_pb2.Duration:
+        """From now on: a second to 400 days. At most an hour for a token for one login. No token outlives the credential
+        that it was made with.
+        """
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        life: _duration_pb2.Duration | None = ...,
+        is_single_use: _builtins.bool = ...,
+        user_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["life", b"life"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_single_use", b"is_single_use", "label", b"label", "life", b"life", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateWebTokenRequest: _TypeAlias = CreateWebTokenRequest  # noqa: Y015
+
+@_typing.final
+class CreateWebTokenResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    MADE_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The text for `Authorization: Bearer`, or for the address of a login."""
+    @_builtins.property
+    def made(self) -> Global___WebToken: ...
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        made: Global___WebToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["made", b"made"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["made", b"made", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateWebTokenResponse: _TypeAlias = CreateWebTokenResponse  # noqa: Y015
+
+@_typing.final
+class ListWebTokensRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWebTokensRequest: _TypeAlias = ListWebTokensRequest  # noqa: Y015
+
+@_typing.final
+class ListWebTokensResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebToken]:
+        """The newest first; at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[Global___WebToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWebTokensResponse: _TypeAlias = ListWebTokensResponse  # noqa: Y015
+
+@_typing.final
+class RevokeWebTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """How its id begins."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeWebTokenRequest: _TypeAlias = RevokeWebTokenRequest  # noqa: Y015
+
+@_typing.final
+class RevokeWebTokenResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOKED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def revoked(self) -> Global___WebToken:
+        """As it was."""
+
+    def __init__(
+        self,
+        *,
+        revoked: Global___WebToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revoked", b"revoked"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revoked", b"revoked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeWebTokenResponse: _TypeAlias = RevokeWebTokenResponse  # noqa: Y015
+
+@_typing.final
+class SetPasswordRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Whose."""
+    password: _builtins.str
+    """8 to 256 characters. Empty: the person has no password any more."""
+    role: Global___PersonRole.ValueType
+    """Of somebody new; unspecified: as before."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        password: _builtins.str = ...,
+        role: Global___PersonRole.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "password", b"password", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPasswordRequest: _TypeAlias = SetPasswordRequest  # noqa: Y015
+
+@_typing.final
+class SetPasswordResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    role: Global___PersonRole.ValueType
+    def __init__(
+        self,
+        *,
+        role: Global___PersonRole.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPasswordResponse: _TypeAlias = SetPasswordResponse  # noqa: Y015

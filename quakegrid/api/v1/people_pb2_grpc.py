@@ -65,6 +65,26 @@ class PeopleStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverResponse.FromString,
                 _registered_method=True)
+        self.CreateWebToken = channel.unary_unary(
+                '/quakegrid.api.v1.People/CreateWebToken',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.CreateWebTokenRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.CreateWebTokenResponse.FromString,
+                _registered_method=True)
+        self.ListWebTokens = channel.unary_unary(
+                '/quakegrid.api.v1.People/ListWebTokens',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.ListWebTokensRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.ListWebTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeWebToken = channel.unary_unary(
+                '/quakegrid.api.v1.People/RevokeWebToken',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RevokeWebTokenRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RevokeWebTokenResponse.FromString,
+                _registered_method=True)
+        self.SetPassword = channel.unary_unary(
+                '/quakegrid.api.v1.People/SetPassword',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.SetPasswordRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.SetPasswordResponse.FromString,
+                _registered_method=True)
 
 
 class PeopleServicer:
@@ -121,6 +141,41 @@ class PeopleServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateWebToken(self, request, context):
+        """Called by command lines, and by programs of people. A token with which the caller, or the person for whom a
+        service asks, uses the web service. The response is the only place that has it: the dbserver keeps its digest.
+        A repeated request makes another token. INVALID_ARGUMENT: the name, the label or the life is not allowed;
+        FAILED_PRECONDITION: the person has too many.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebTokens(self, request, context):
+        """Called by command lines. Tokens and logins of the caller; all of them for admins and services.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeWebToken(self, request, context):
+        """Called by command lines. Ends a token or a login of the caller's; for admins and services, of anybody.
+        A repeated request changes nothing. NOT_FOUND: there is none; INVALID_ARGUMENT: there are several.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPassword(self, request, context):
+        """Called by command lines. Sets the password with which a person logs in at the web service, and ends the
+        logins of the person. People set their own; admins and services that of anybody, also of somebody new.
+        INVALID_ARGUMENT: the name, the role or the password is not allowed; FAILED_PRECONDITION: the person has
+        another role; NOT_FOUND: nobody has the name, and no role is given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeopleServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +208,26 @@ def add_PeopleServicer_to_server(servicer, server):
                     servicer.RenewDriver,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverResponse.SerializeToString,
+            ),
+            'CreateWebToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWebToken,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.CreateWebTokenRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.CreateWebTokenResponse.SerializeToString,
+            ),
+            'ListWebTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebTokens,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.ListWebTokensRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.ListWebTokensResponse.SerializeToString,
+            ),
+            'RevokeWebToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeWebToken,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RevokeWebTokenRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.RevokeWebTokenResponse.SerializeToString,
+            ),
+            'SetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPassword,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_people__pb2.SetPasswordRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_people__pb2.SetPasswordResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -318,6 +393,114 @@ class People:
             '/quakegrid.api.v1.People/RenewDriver',
             quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_people__pb2.RenewDriverResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateWebToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.People/CreateWebToken',
+            quakegrid_dot_api_dot_v1_dot_people__pb2.CreateWebTokenRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_people__pb2.CreateWebTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.People/ListWebTokens',
+            quakegrid_dot_api_dot_v1_dot_people__pb2.ListWebTokensRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_people__pb2.ListWebTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeWebToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.People/RevokeWebToken',
+            quakegrid_dot_api_dot_v1_dot_people__pb2.RevokeWebTokenRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_people__pb2.RevokeWebTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.People/SetPassword',
+            quakegrid_dot_api_dot_v1_dot_people__pb2.SetPasswordRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_people__pb2.SetPasswordResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,24 @@ class PeopleStub:
     the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
     INVALID_ARGUMENT: the key is not allowed.
     """
+    CreateWebToken: _grpc.UnaryUnaryMultiCallable[_people_pb2.CreateWebTokenRequest, _people_pb2.CreateWebTokenResponse]
+    """Called by command lines, and by programs of people. A token with which the caller, or the person for whom a
+    service asks, uses the web service. The response is the only place that has it: the dbserver keeps its digest.
+    A repeated request makes another token. INVALID_ARGUMENT: the name, the label or the life is not allowed;
+    FAILED_PRECONDITION: the person has too many.
+    """
+    ListWebTokens: _grpc.UnaryUnaryMultiCallable[_people_pb2.ListWebTokensRequest, _people_pb2.ListWebTokensResponse]
+    """Called by command lines. Tokens and logins of the caller; all of them for admins and services."""
+    RevokeWebToken: _grpc.UnaryUnaryMultiCallable[_people_pb2.RevokeWebTokenRequest, _people_pb2.RevokeWebTokenResponse]
+    """Called by command lines. Ends a token or a login of the caller's; for admins and services, of anybody.
+    A repeated request changes nothing. NOT_FOUND: there is none; INVALID_ARGUMENT: there are several.
+    """
+    SetPassword: _grpc.UnaryUnaryMultiCallable[_people_pb2.SetPasswordRequest, _people_pb2.SetPasswordResponse]
+    """Called by command lines. Sets the password with which a person logs in at the web service, and ends the
+    logins of the person. People set their own; admins and services that of anybody, also of somebody new.
+    INVALID_ARGUMENT: the name, the role or the password is not allowed; FAILED_PRECONDITION: the person has
+    another role; NOT_FOUND: nobody has the name, and no role is given.
+    """
 
 @_typing.type_check_only
 class PeopleAsyncStub(PeopleStub):
@@ -86,6 +104,24 @@ class PeopleAsyncStub(PeopleStub):
     """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
     the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
     INVALID_ARGUMENT: the key is not allowed.
+    """
+    CreateWebToken: _aio.UnaryUnaryMultiCallable[_people_pb2.CreateWebTokenRequest, _people_pb2.CreateWebTokenResponse]  # type: ignore[assignment]
+    """Called by command lines, and by programs of people. A token with which the caller, or the person for whom a
+    service asks, uses the web service. The response is the only place that has it: the dbserver keeps its digest.
+    A repeated request makes another token. INVALID_ARGUMENT: the name, the label or the life is not allowed;
+    FAILED_PRECONDITION: the person has too many.
+    """
+    ListWebTokens: _aio.UnaryUnaryMultiCallable[_people_pb2.ListWebTokensRequest, _people_pb2.ListWebTokensResponse]  # type: ignore[assignment]
+    """Called by command lines. Tokens and logins of the caller; all of them for admins and services."""
+    RevokeWebToken: _aio.UnaryUnaryMultiCallable[_people_pb2.RevokeWebTokenRequest, _people_pb2.RevokeWebTokenResponse]  # type: ignore[assignment]
+    """Called by command lines. Ends a token or a login of the caller's; for admins and services, of anybody.
+    A repeated request changes nothing. NOT_FOUND: there is none; INVALID_ARGUMENT: there are several.
+    """
+    SetPassword: _aio.UnaryUnaryMultiCallable[_people_pb2.SetPasswordRequest, _people_pb2.SetPasswordResponse]  # type: ignore[assignment]
+    """Called by command lines. Sets the password with which a person logs in at the web service, and ends the
+    logins of the person. People set their own; admins and services that of anybody, also of somebody new.
+    INVALID_ARGUMENT: the name, the role or the password is not allowed; FAILED_PRECONDITION: the person has
+    another role; NOT_FOUND: nobody has the name, and no role is given.
     """
 
 class PeopleServicer(metaclass=_abc_1.ABCMeta):
@@ -149,6 +185,48 @@ class PeopleServicer(metaclass=_abc_1.ABCMeta):
         """Called by drivers whose certificate is half over. Signs a certificate for another key of the caller's: with
         the same name, account and id, for 24 hours from now. A repeated request makes another certificate.
         INVALID_ARGUMENT: the key is not allowed.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateWebToken(
+        self,
+        request: _people_pb2.CreateWebTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.CreateWebTokenResponse, _abc.Awaitable[_people_pb2.CreateWebTokenResponse]]:
+        """Called by command lines, and by programs of people. A token with which the caller, or the person for whom a
+        service asks, uses the web service. The response is the only place that has it: the dbserver keeps its digest.
+        A repeated request makes another token. INVALID_ARGUMENT: the name, the label or the life is not allowed;
+        FAILED_PRECONDITION: the person has too many.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWebTokens(
+        self,
+        request: _people_pb2.ListWebTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.ListWebTokensResponse, _abc.Awaitable[_people_pb2.ListWebTokensResponse]]:
+        """Called by command lines. Tokens and logins of the caller; all of them for admins and services."""
+
+    @_abc_1.abstractmethod
+    def RevokeWebToken(
+        self,
+        request: _people_pb2.RevokeWebTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.RevokeWebTokenResponse, _abc.Awaitable[_people_pb2.RevokeWebTokenResponse]]:
+        """Called by command lines. Ends a token or a login of the caller's; for admins and services, of anybody.
+        A repeated request changes nothing. NOT_FOUND: there is none; INVALID_ARGUMENT: there are several.
+        """
+
+    @_abc_1.abstractmethod
+    def SetPassword(
+        self,
+        request: _people_pb2.SetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.SetPasswordResponse, _abc.Awaitable[_people_pb2.SetPasswordResponse]]:
+        """Called by command lines. Sets the password with which a person logs in at the web service, and ends the
+        logins of the person. People set their own; admins and services that of anybody, also of somebody new.
+        INVALID_ARGUMENT: the name, the role or the password is not allowed; FAILED_PRECONDITION: the person has
+        another role; NOT_FOUND: nobody has the name, and no role is given.
         """
 
 def add_PeopleServicer_to_server(servicer: PeopleServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

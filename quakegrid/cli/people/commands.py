@@ -15,10 +15,12 @@ import click
 from quakegrid import errors
 from quakegrid.access.principals import PEOPLE, PrincipalRole
 from quakegrid.cli import options
+from quakegrid.cli.people import passwords
 from quakegrid.cli.views import render
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
-from quakegrid.clients.dbserver.people import IssuedCredential, PeopleClient
+from quakegrid.clients.dbserver.people import IssuedCredential, PeopleClient, RevokedCredentials
+from quakegrid.clients.web import web_client
 from quakegrid.jobs.filters import JobFilter
 from quakegrid.jobs.states import JobState
 from quakegrid.settings import credential_files
@@ -85,7 +87,7 @@ def _credential_options(command: F) -> F:
 
 @click.group()
 def user() -> None:
-    """Give people credentials, and revoke them.
+    """Give people credentials or passwords, and revoke them.
 
     On the master, as who can read the authkey, or from anywhere with the credential of an admin.
     """
@@ -94,14 +96,25 @@ def user() -> None:
 @user.command()
 @click.argument("name", metavar="NAME")
 @click.option("--role", type=click.Choice(ROLES), default=PrincipalRole.USER.value, show_default=True)
+@click.option(
+    "--password",
+    "has_password",
+    is_flag=True,
+    help="Set a password for the web pages, and write no credential.",
+)
 @_credential_options
-def add(name: str, role: str, **wanted: Any) -> None:
+def add(name: str, role: str, has_password: bool, **wanted: Any) -> None:
     """Write a credential for a person, who then uses the cluster by `quakegrid login FILE`.
 
     NAME is the account under which the person runs calculations: jobs of that name are theirs. A user sees
     all jobs, and changes only their own. An operator also changes those of others, starts and stops nodes,
     and cares for the database. An admin also gives and revokes credentials.
+
+    With --password the person logs in at the web pages instead, where users see their own and shared jobs.
     """
+    if has_password:
+        passwords.set_password(name, passwords.ask(), PrincipalRole(role))
+        return
     _issue(name, lambda _people: PrincipalRole(role), Wanted(**wanted), is_only=False)
 
 
@@ -149,7 +162,7 @@ def change_role(name: str, role: str, **wanted: Any) -> None:
     help="Abort what executes or is queued for the person, or let it go on.",
 )
 def revoke(name: str, credential_id: str, is_ending: bool) -> None:
-    """Revoke all credentials of a person.
+    """Revoke all credentials of a person, the password, and all logins and tokens at the web pages.
 
     The dbserver refuses them at once, other services as soon as they hear of it, within moments. Jobs of the
     person go on, unless you give --end-jobs.
@@ -158,13 +171,20 @@ def revoke(name: str, credential_id: str, is_ending: bool) -> None:
         raise errors.UsageError("--end-jobs is for a person who is to have no credential: leave out --id")
     settings = options.cluster_settings()
     with closing(DbClient(settings)) as database:
-        revoked = PeopleClient(database).revoke(name, credential_id)
-        for each in revoked:
-            render.say(f"revoked: {each.name} ({each.role}) {each.id[:8]}")
-        if not revoked:
-            render.say(f"{name} has no valid credential")
+        _say_revoked(name, PeopleClient(database).revoke(name, credential_id))
         if is_ending:
             _end_jobs(settings, database, name)
+
+
+def _say_revoked(name: str, found: RevokedCredentials) -> None:
+    for each in found.credentials:
+        render.say(f"revoked: {each.name} ({each.role}) {each.id[:8]}")
+    if found.had_password:
+        render.say(f"revoked: the password of {name}")
+    if found.web_token_count:
+        render.say(f"ended: {found.web_token_count} tokens and logins of {name} at the web pages")
+    if not (found.credentials or found.had_password or found.web_token_count):
+        render.say(f"{name} has no valid credential")
 
 
 def _end_jobs(settings: Settings, database: DbClient, name: str) -> None:
@@ -183,6 +203,9 @@ def _end_jobs(settings: Settings, database: DbClient, name: str) -> None:
         render.say(f"sessions of {name} without jobs ended: {session_count}")
     elif not job_ids:
         render.say(f"nothing of {name} was executing or queued")
+
+
+user.add_command(passwords.password)
 
 
 @user.command(name="list")
@@ -232,6 +255,7 @@ def _issue(
                 dbserver=dbserver,
                 broker=broker,
                 proof=proof,
+                web=_web_address(settings, dbserver),
             )
             credential_files.write(path, credential)
         except BaseException:
@@ -243,6 +267,14 @@ def _issue(
         render.say(
             "it works on this machine only, since the cluster is on loopback; --address names the master"
         )
+
+
+def _web_address(settings: Settings, dbserver: str) -> str:
+    """Where people reach the web service: on the master; empty if there is none."""
+    if settings.credential is not None:
+        return settings.credential.web
+    host, _port = credential_files.split_address(dbserver)
+    return web_client.address_at(settings, host) if settings.web_port else ""
 
 
 def _addresses(settings: Settings, host: str) -> tuple[str, str]:

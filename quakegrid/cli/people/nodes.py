@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from quakegrid.cli import options
+from quakegrid.cli.people import web
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.node_access import ListedNode, ListedToken, NodeAccessClient
@@ -16,7 +17,8 @@ from quakegrid.settings.config import Settings
 from quakegrid.settings.hosts import is_loopback
 
 MOST_HOSTS = 5000
-LONGEST_HOURS = 720
+NODE_HOURS, LONGEST_HOURS = 24, 720
+WEB_HOURS, LONGEST_WEB_HOURS = 720, 9600
 TOKEN_COLUMNS = {
     "short_id": "id",
     "for": "for",
@@ -38,14 +40,17 @@ NODE_COLUMNS = {
 
 @click.group()
 def token() -> None:
-    """Make tokens with which machines join the cluster, and revoke them.
+    """Make tokens with which machines join the cluster, or scripts use the web service, and revoke them.
 
-    On the master, as who can read the authkey, or from anywhere with the credential of an admin.
+    On the master, as who can read the authkey, or from anywhere: with the credential of an admin for nodes,
+    with any credential for scripts.
     """
 
 
 @token.command()
-@click.option("--node", "is_for_nodes", is_flag=True, required=True, help="Make a token for nodes.")
+@click.option("--node", "is_for_nodes", is_flag=True, help="Make a token for nodes.")
+@click.option("--web", "is_for_web", is_flag=True, help="Make a token for scripts that use the web service.")
+@click.option("--label", default="", metavar="TEXT", help="With --web: what `token list --web` calls it.")
 @click.option("--host", default="", metavar="NAME", help="Only for the node of this name (default: for any).")
 @click.option(
     "--uses",
@@ -58,22 +63,34 @@ def token() -> None:
 )
 @click.option(
     "--hours",
-    type=click.IntRange(1, LONGEST_HOURS),
-    default=24,
-    show_default=True,
+    type=click.IntRange(1, LONGEST_WEB_HOURS),
+    default=None,
     metavar="N",
-    help="How long it counts.",
+    help=f"How long it counts: for nodes at most {LONGEST_HOURS} (default: 24; with --web 720).",
 )
 @click.option(
     "--address", default="", metavar="HOST", help="How nodes reach the master (default: [dbserver] host)."
 )
-def create(is_for_nodes: bool, host: str, max_hosts: int, hours: int, address: str) -> None:
-    """Print a token. On the new node: `agentctl join --token TOKEN`, then `agentctl serve`.
+def create(is_for_nodes: bool, is_for_web: bool, hours: int | None, label: str, **wanted: Any) -> None:
+    """Print a token. On a new node: `agentctl join --token TOKEN`, then `agentctl serve`.
 
     The node gets a certificate of its own. It never has the authkey, and speaks as itself only. With --host
     the token also replaces the certificate of a node of this name.
+
+    With --web the token is for your scripts: `Authorization: Bearer TOKEN`. It does what you may do, and ends
+    with the credential that you show now.
     """
-    assert is_for_nodes, "it is required"
+    if is_for_nodes == is_for_web:
+        raise click.UsageError("Say what the token is for: --node or --web.")
+    if is_for_web:
+        web.create_token(label, datetime.timedelta(hours=hours or WEB_HOURS))
+        return
+    if (hours or 0) > LONGEST_HOURS:
+        raise click.UsageError(f"A token for nodes counts for at most {LONGEST_HOURS} hours.")
+    _create_for_nodes(hours or NODE_HOURS, **wanted)
+
+
+def _create_for_nodes(hours: int, *, host: str, max_hosts: int, address: str) -> None:
     settings = options.cluster_settings()
     with closing(DbClient(settings)) as database:
         access = NodeAccessClient(database)
@@ -90,9 +107,13 @@ def create(is_for_nodes: bool, host: str, max_hosts: int, hours: int, address: s
 
 
 @token.command(name="list")
+@click.option("--web", "is_for_web", is_flag=True, help="Those for scripts, and logins at the web pages.")
 @options.output_option
-def list_tokens(output: str) -> None:
-    """List the tokens of the last month."""
+def list_tokens(is_for_web: bool, output: str) -> None:
+    """List the tokens of the last month: those for nodes, or yours for scripts; an admin sees all."""
+    if is_for_web:
+        web.list_tokens(output)
+        return
     with closing(DbClient(options.cluster_settings())) as database:
         found = NodeAccessClient(database).list_tokens()
     now_time = datetime.datetime.now(datetime.UTC)
@@ -101,11 +122,15 @@ def list_tokens(output: str) -> None:
 
 @token.command(name="revoke")
 @click.argument("token_id", metavar="ID")
-def revoke_token(token_id: str) -> None:
+@click.option("--web", "is_for_web", is_flag=True, help="A token for scripts, or a login at the web pages.")
+def revoke_token(token_id: str, is_for_web: bool) -> None:
     """Revoke the token whose id begins with ID.
 
     Nodes that joined with it stay: `quakegrid node revoke` shuts them out.
     """
+    if is_for_web:
+        web.revoke_token(token_id)
+        return
     with closing(DbClient(options.cluster_settings())) as database:
         revoked = NodeAccessClient(database).revoke_token(token_id)
     joined = f"; {', '.join(revoked.hosts)} joined with it before" if revoked.hosts else ""

@@ -36,6 +36,21 @@ class IssuedCredential:
         return "valid" if now_time < self.end_time else "ended"
 
 
+@dataclass(frozen=True, slots=True)
+class RevokedCredentials:
+    """What a person had until now.
+
+    Args:
+        credentials: that were valid.
+        had_password: whether the person had one.
+        web_token_count: how many tokens and logins at the web service counted.
+    """
+
+    credentials: list[IssuedCredential]
+    had_password: bool = False
+    web_token_count: int = 0
+
+
 class PeopleClient:
     """People over a connection to the dbserver, with its errors."""
 
@@ -109,14 +124,33 @@ class PeopleClient:
             )
         return max(found, key=lambda each: each.end_time)
 
-    def revoke(self, name: str, credential_id: str = "") -> list[IssuedCredential]:
-        """Revoke credentials of a person, or the one whose id begins so; returns those that were valid.
+    def revoke(self, name: str, credential_id: str = "") -> RevokedCredentials:
+        """Revoke all that a person has, or the credential whose id begins so; returns what was valid.
 
         Raises:
             NotFoundError: nobody has the name, or no credential the id.
         """
         request = people_pb2.RevokeCredentialsRequest(name=name, id=credential_id)
-        return list(map(_decode, self._connection.call(self._stub.RevokeCredentials, request).revoked))
+        response = self._connection.call(self._stub.RevokeCredentials, request)
+        revoked = list(map(_decode, response.revoked))
+        return RevokedCredentials(revoked, response.had_password, response.web_token_count)
+
+    def set_password(self, name: str, password: str, role: PrincipalRole | None = None) -> str:
+        """Set the password with which a person logs in at the web service; returns the person's role.
+
+        Args:
+            name: of the person.
+            password: empty: the person has none any more.
+            role: of somebody new; None: as before.
+        Raises:
+            UsageError: a value is not allowed.
+            NotFoundError: nobody has the name, and no role is given.
+            StateError: the person has another role.
+        """
+        request = people_pb2.SetPasswordRequest(name=name, password=password)
+        if role is not None:
+            request.role = people_pb2.PersonRole.Value(f"{_PREFIX}{role.name}")
+        return _role(self._connection.call(self._stub.SetPassword, request).role)
 
 
 def _decode(found: people_pb2.Credential) -> IssuedCredential:

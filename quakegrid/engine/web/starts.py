@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import getpass
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from openquake.baselib import config
 from openquake.commonlib import logs, readinput
+from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
-from quakegrid.engine.driver import earlier_jobs
+from quakegrid.engine.driver import earlier_jobs, parameters
 from quakegrid.engine.web import inputs
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ def main(text: str, driver: DriverProcess) -> None:
     Args:
         text: JSON with `job_ini` (path), `root` (folder that holds all its inputs, of which the driver has a
             descriptor; null for the person's own files), `name` (of the folder for these inputs, if the
-            person is to have them), `hazard_job_id` and `notify_to` (or null).
+            person is to have them), `hazard_job_id` and `notify_to` (or null); and where the person has
+            chosen so, `params`, `weight` and `cores_per_worker` as `quakegrid run` has them.
         driver: this process.
     Raises:
         Exception: it was refused, or has failed.
@@ -47,9 +50,13 @@ def main(text: str, driver: DriverProcess) -> None:
     from openquake.engine import engine  # noqa: PLC0415 - after the seams
 
     asked = json.loads(text)
+    driver.weight = float(asked.get("weight", 1.0))
+    driver.cores_per_worker = int(asked.get("cores_per_worker", 1))
     taken = _take(asked, driver)
     Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
     log_level = config.distribution.log_level
+    # The first line that is logged would set the level otherwise, and hide how far the calculation is.
+    logging.root.setLevel(logs.LEVELS.get(log_level, log_level))
     hc_id = asked["hazard_job_id"]
     (job,) = engine.create_jobs([dict(FIRST)], log_level, None, getpass.getuser(), hc_id)
     try:
@@ -103,7 +110,9 @@ def _read(asked: dict[str, Any], driver: DriverProcess) -> Any:
         _check_parent(asked["hazard_job_id"], driver)
     root = asked["root"]
     export_dir = root or config.directory.custom_tmp or tempfile.gettempdir()
-    given = {"hazard_calculation_id": asked["hazard_job_id"], "export_dir": export_dir}
+    chosen = asked.get("params", {})
+    parameters.check(chosen, parameters.known_to(OqParam), OqParam.KNOWN_INPUTS)
+    given = {**chosen, "hazard_calculation_id": asked["hazard_job_id"], "export_dir": export_dir}
     oqparam = readinput.get_oqparam(asked["job_ini"], kw=given)
     if root:
         check_inside(oqparam._input_files, Path(root))  # noqa: SLF001 - it has no other name

@@ -78,6 +78,13 @@ def revoke(session: SqlSession, name: str, prefix: str, revoker: str, now_s: flo
     return ended
 
 
+def revoke_all(session: SqlSession, name: str, revoker: str, now_s: float) -> list[CredentialRow]:
+    """Revoke all credentials of a person that count; returns them."""
+    ended = find_valid(session, name, now_s)
+    _revoke(session, ended, revoker, now_s)
+    return ended
+
+
 def find_all(session: SqlSession) -> list[CredentialRow]:
     """All credentials, also those that have ended, by name and time."""
     return _find(session, "?A", {})

@@ -41,6 +41,11 @@ class ValidCredentials:
         return callers.revoked(principal) if is_doubtful else None
 
     @property
+    def ids(self) -> frozenset[str]:
+        """Of all credentials of people and nodes that count."""
+        return self._listed.ids
+
+    @property
     def next_end_s(self) -> float | None:
         """When the next certificate of a node ends, in seconds since 1970."""
         return self._listed.next_end_s

@@ -14,21 +14,22 @@ from typing import Any
 from quakegrid.access import principals
 from quakegrid.access.principals import PEOPLE, Principal, PrincipalRole
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
-from quakegrid.errors import UsageError
+from quakegrid.errors import NotAllowedError, UsageError
 from quakegrid.transport import callers, certificates
 from quakegrid.transport.credentials import Signer
-from services.dbserver.people import credentials
+from services.dbserver.logins import book, servicers
+from services.dbserver.logins.book import LoginBook
+from services.dbserver.logins.passwords import Passwords
+from services.dbserver.people import credentials, roles
 from services.dbserver.people.credentials import CredentialRow
 from services.dbserver.people.listed import CredentialWrites
 from services.dbserver.people.valid import ValidCredentials
-from services.dbserver.store.database import Readers
+from services.dbserver.store.database import Readers, SqlSession
 
 SHORTEST_LIFE_S = 3600
 LONGEST_LIFE_S = 10 * 366 * 86_400
 LONGEST_KEY_BYTES = 1000
 logger = logging.getLogger("dbserver")
-_NUMBERS = {role.value: people_pb2.PersonRole.Value(f"PERSON_ROLE_{role.name}") for role in PEOPLE}
-_ROLES = {number: PrincipalRole(role) for role, number in _NUMBERS.items()}
 
 
 class PeopleServicer(people_pb2_grpc.PeopleServicer):
@@ -39,13 +40,23 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
         writes: changes what counts.
         authority: signs.
         valid: which credentials count.
+        logins: tokens for the web service.
+        passwords: with which people log in there.
     """
 
     def __init__(
-        self, readers: Readers, writes: CredentialWrites, authority: Signer, valid: ValidCredentials
+        self,
+        readers: Readers,
+        writes: CredentialWrites,
+        authority: Signer,
+        valid: ValidCredentials,
+        *,
+        logins: LoginBook,
+        passwords: Passwords,
     ) -> None:
         self._readers, self._writes = readers, writes
         self._authority, self._valid = authority, valid
+        self._logins, self._passwords = logins, passwords
 
     async def WhoAmI(  # noqa: N802  named in the proto
         self, _request: people_pb2.WhoAmIRequest, _context: Any
@@ -69,7 +80,12 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
             )
         except ValueError as exc:
             raise UsageError(f"no certificate can be made: {exc}") from exc
-        await self._writes.do(lambda session: credentials.issue(session, new, is_only=request.is_only))
+
+        def issue(session: SqlSession) -> None:
+            book.take_role(session, new.name, role, issuer, is_only=request.is_only)
+            credentials.issue(session, new, is_only=request.is_only)
+
+        await self._writes.do(issue)
         logger.info(
             "credential_issued name=%s role=%s id=%s by=%s only=%s",
             new.name,
@@ -94,12 +110,21 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
     ) -> people_pb2.RevokeCredentialsResponse:
         """End credentials before their time."""
         revoker, now_s = str(callers.current()), time.time()
-        revoked = await self._writes.do(
-            lambda session: credentials.revoke(session, request.name, request.id, revoker, now_s)
-        )
+
+        def revoke(session: SqlSession) -> tuple[list[CredentialRow], bool, int]:
+            had_password, count = False, 0
+            if not request.id:
+                had_password, count = book.end_person(session, request.name, revoker, now_s)
+            if not had_password and not count:
+                return credentials.revoke(session, request.name, request.id, revoker, now_s), False, 0
+            return credentials.revoke_all(session, request.name, revoker, now_s), had_password, count
+
+        revoked, had_password, count = await self._writes.do(revoke)
         for row in revoked:
             logger.info("credential_revoked name=%s id=%s by=%s", row.name, row.id, revoker)
-        return people_pb2.RevokeCredentialsResponse(revoked=map(_encode, revoked))
+        return people_pb2.RevokeCredentialsResponse(
+            revoked=map(_encode, revoked), had_password=had_password, web_token_count=count
+        )
 
     async def WatchCredentials(  # type: ignore[override]  # noqa: N802  named in the proto
         self, _request: people_pb2.WatchCredentialsRequest, context: Any
@@ -130,6 +155,53 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
             raise UsageError(f"no certificate can be made: {exc}") from exc
         return people_pb2.RenewDriverResponse(certificate_pem=certificate_pem, ca_pem=ca_pem)
 
+    async def CreateWebToken(  # noqa: N802  named in the proto
+        self, request: people_pb2.CreateWebTokenRequest, _context: Any
+    ) -> people_pb2.CreateWebTokenResponse:
+        """Make a token, and remember its digest."""
+        text, row = await self._logins.create(
+            callers.current(),
+            request.user_name,
+            request.label,
+            request.life.ToTimedelta().total_seconds(),
+            is_single_use=request.is_single_use,
+        )
+        return people_pb2.CreateWebTokenResponse(token=text, made=servicers.encode(row))
+
+    def ListWebTokens(  # noqa: N802  named in the proto
+        self, _request: people_pb2.ListWebTokensRequest, _context: Any
+    ) -> people_pb2.ListWebTokensResponse:
+        """Those of the caller, or of all."""
+        found = self._logins.listed(_owner())
+        return people_pb2.ListWebTokensResponse(tokens=map(servicers.encode, found))
+
+    async def RevokeWebToken(  # noqa: N802  named in the proto
+        self, request: people_pb2.RevokeWebTokenRequest, _context: Any
+    ) -> people_pb2.RevokeWebTokenResponse:
+        """End a token."""
+        row = await self._logins.revoke(request.id, _owner(), str(callers.current()))
+        return people_pb2.RevokeWebTokenResponse(revoked=servicers.encode(row))
+
+    async def SetPassword(  # noqa: N802  named in the proto
+        self, request: people_pb2.SetPasswordRequest, _context: Any
+    ) -> people_pb2.SetPasswordResponse:
+        """Set or take away a password."""
+        owner, role = _owner(), roles.ROLES.get(request.role)
+        if owner is not None and (owner != request.name or role is not None):
+            raise NotAllowedError(
+                f"you are {callers.current()} and may set your own password only, with no role: that of "
+                "others is for admins"
+            )
+        found = await self._passwords.set(request.name, request.password, role, str(callers.current()))
+        return people_pb2.SetPasswordResponse(role=roles.NUMBERS[found])
+
+
+def _owner() -> str | None:
+    """Whose tokens and password the caller may see and change; None for those of all."""
+    principal = callers.current()
+    is_for_all = principal.role in (PrincipalRole.SERVICE, PrincipalRole.ADMIN)
+    return None if is_for_all else principal.name
+
 
 def _check(request: people_pb2.IssueCredentialRequest) -> tuple[PrincipalRole, float]:
     """The role and the life that are asked for.
@@ -141,7 +213,7 @@ def _check(request: people_pb2.IssueCredentialRequest) -> tuple[PrincipalRole, f
         raise UsageError(f"{request.name[:100]!r} cannot be a person's name: {principals.ALLOWED_NAMES}")
     if request.cluster and not principals.is_name(request.cluster):
         raise UsageError(f"{request.cluster[:100]!r} cannot be a cluster's name: {principals.ALLOWED_NAMES}")
-    role = _ROLES.get(request.role)
+    role = roles.ROLES.get(request.role)
     if role is None:
         raise UsageError(f"the role is none that a person may have: {', '.join(PEOPLE)}")
     life_s = request.life.seconds + request.life.nanos / 1e9
@@ -166,7 +238,7 @@ def _encode(row: CredentialRow) -> people_pb2.Credential:
     found = people_pb2.Credential(
         id=row.id,
         name=row.name,
-        role=_NUMBERS[row.role],
+        role=roles.NUMBERS[row.role],
         issuer=row.issuer,
         cluster=row.cluster,
     )

@@ -37,6 +37,8 @@ from quakegrid.internal.v1 import (
     engine_calls_pb2_grpc,
     holds_pb2,
     holds_pb2_grpc,
+    web_logins_pb2,
+    web_logins_pb2_grpc,
 )
 from quakegrid.transport.audited_calls import Auditor
 from quakegrid.transport.credentials import Signer
@@ -47,6 +49,9 @@ from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.watches import JobWatches
+from services.dbserver.logins.book import LoginBook
+from services.dbserver.logins.passwords import Passwords
+from services.dbserver.logins.servicers import WebLoginsServicer
 from services.dbserver.logs.tails import LogTails
 from services.dbserver.people import listed, node_ends
 from services.dbserver.people.listed import CredentialWrites
@@ -81,6 +86,7 @@ SERVICES = tuple(
         outputs_pb2,
         people_pb2,
         tags_pb2,
+        web_logins_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
@@ -129,7 +135,12 @@ class Servicers:
         self._database = DatabaseServicer(readers, writer, retention, slow_threads=threads.slow_calls)
         self.valid = ValidCredentials(listed.read(readers.session(), time.time()))
         self._writes = CredentialWrites(writer, self.valid.replace)
-        self._people = PeopleServicer(readers, self._writes, authority, self.valid)
+        self._logins = LoginBook(readers, writer, self._writes, self.valid, proof=authority.proof)
+        self._passwords = Passwords(readers, writer, self._writes)
+        self._web_logins = WebLoginsServicer(self._logins, self._passwords)
+        self._people = PeopleServicer(
+            readers, self._writes, authority, self.valid, logins=self._logins, passwords=self._passwords
+        )
         self._nodes = NodeAccessServicer(readers, self._writes, authority)
         self._calls = EngineCallsServicer(readers, writer, requests, reaper, threads)
         self._book = AuditBook(writer)
@@ -148,6 +159,7 @@ class Servicers:
         database_pb2_grpc.add_DatabaseServicer_to_server(self._database, server)
         engine_calls_pb2_grpc.add_EngineCallsServicer_to_server(self._calls, server)
         people_pb2_grpc.add_PeopleServicer_to_server(self._people, server)
+        web_logins_pb2_grpc.add_WebLoginsServicer_to_server(self._web_logins, server)
         node_access_pb2_grpc.add_NodeAccessServicer_to_server(self._nodes, server)
         audit_pb2_grpc.add_AuditServicer_to_server(self._audit, server)
         audit_records_pb2_grpc.add_AuditRecordsServicer_to_server(self._audit_records, server)
@@ -184,3 +196,4 @@ class Servicers:
         self._tails.close()
         self._logs.close()
         self._calls.close()
+        self._passwords.checks.close()

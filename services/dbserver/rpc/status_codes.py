@@ -42,6 +42,7 @@ _CODES: tuple[tuple[type[errors.QuakeGridError], grpc.StatusCode], ...] = (
     # Clients try again after RESOURCE_EXHAUSTED and UNAVAILABLE. After any other code they would fail again.
     (sqlite_errors.DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (sqlite_errors.DiskFaultError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.TooManyTriesError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (bells.TooManyFollowersError, grpc.StatusCode.FAILED_PRECONDITION),
     (ResultTooLargeError, grpc.StatusCode.OUT_OF_RANGE),
     (sqlite_errors.DatabaseBusyError, grpc_channels.NOT_NOW),

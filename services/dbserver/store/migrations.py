@@ -214,6 +214,37 @@ def _node(db: Any) -> None:
     )
 
 
+@MIGRATIONS(name="0013_logins")  # type: ignore[untyped-decorator]
+def _logins(db: Any) -> None:
+    """Passwords, as hashes, and tokens of the web service, by their digests. Times are seconds since 1970."""
+    db.execute(
+        """CREATE TABLE quakegrid_password(
+     name TEXT PRIMARY KEY,
+     role TEXT NOT NULL,
+     hash TEXT NOT NULL,
+     changer TEXT NOT NULL,
+     change_s REAL NOT NULL) WITHOUT ROWID"""
+    )
+    db.execute(
+        """CREATE TABLE quakegrid_web_token(
+     id TEXT PRIMARY KEY,
+     kind TEXT NOT NULL,
+     name TEXT NOT NULL,
+     role TEXT NOT NULL,
+     label TEXT NOT NULL,
+     credential_id TEXT NOT NULL,
+     issue_s REAL NOT NULL,
+     end_s REAL NOT NULL,
+     idle_timeout_s REAL NOT NULL,
+     use_s REAL,
+     issuer TEXT NOT NULL,
+     revocation_s REAL,
+     revoker TEXT) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX quakegrid_web_token_name ON quakegrid_web_token (name, issue_s)")
+    db.execute("CREATE INDEX quakegrid_web_token_end_s ON quakegrid_web_token (end_s)")
+
+
 @MIGRATIONS(name="0016_left_file")  # type: ignore[untyped-decorator]
 def _note_left_files(db: sqlite_utils.Database) -> None:
     """Note files of deleted jobs that the dbserver may not remove, as they are in folders of people."""

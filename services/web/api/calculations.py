@@ -16,7 +16,10 @@ from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.row_ids import checked
-from services.web.api import answers, owners
+from quakegrid.settings.config import Settings
+from quakegrid.settings.web.access import WebMode
+from services.web.access import rights
+from services.web.api import answers
 from services.web.backends import Backends
 from services.web.callers import Caller
 from services.web.persons.removals import Removals
@@ -53,6 +56,12 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def mode_of(request: Request) -> WebMode:
+    """Who sees what."""
+    settings: Settings = request.app.state.settings
+    return settings.web_mode
+
+
 def job_id_of(request: Request) -> int:
     """The calculation that the address names.
 
@@ -64,7 +73,10 @@ def job_id_of(request: Request) -> int:
 
 async def listed(request: Request) -> Response:
     """`GET /v1/calc/list`: the newest calculations, or those that the query asks for."""
-    answer = await backends_of(request).engine_answer("get_calcs", list_filters(request), [], False, None)
+    caller, filters = caller_of(request), list_filters(request)
+    is_limited = not rights.sees_all(caller, mode_of(request))
+    names = [caller.name] if is_limited else []
+    answer = await backends_of(request).engine_answer("get_calcs", filters, names, is_limited, None)
     return Response(_lines(answer, str(request.base_url)), media_type="application/json")
 
 
@@ -167,15 +179,16 @@ async def abort(request: Request) -> Response:
         return JSONResponse({"error": f"Unknown job {job_id}"})
     if rows[0][2] not in RUNNING:
         return JSONResponse({"error": f"Job {job_id} is not running"})
-    await owners.check_own(backends, caller_of(request), checked(job_id))
     await backends.abort_job(checked(job_id), caller_of(request).name)
     return JSONResponse({"success": f"Killing job {job_id}"})
 
 
 async def remove(request: Request) -> Response:
     """`POST /v1/calc/N/remove`: delete a calculation of the caller's, with its datastore."""
-    job_id = job_id_of(request)
-    answer = await backends_of(request).engine_call("del_calc", job_id, caller_of(request).name)
+    job_id, caller, name = job_id_of(request), caller_of(request), caller_of(request).name
+    if caller.is_staff and (row := await backends_of(request).engine_call("get_job", job_id)) is not None:
+        name = row["user_name"]
+    answer = await backends_of(request).engine_call("del_calc", job_id, name)
     if "success" in answer:
         removals = removals_of(request)
         await removals.inputs_of_job(job_id)
@@ -186,9 +199,8 @@ async def remove(request: Request) -> Response:
 async def share(request: Request) -> Response:
     """`POST /v1/calc/N/share` and `unshare`: let others see a complete calculation, or take that back."""
     is_shared = not request.url.path.endswith("/unshare")
-    backends, caller, job_id = backends_of(request), caller_of(request), job_id_of(request)
-    await owners.check_own(backends, caller, job_id)
-    return said(await backends.engine_call("share_job", job_id, is_shared, user_name=caller.name))
+    backends, job_id = backends_of(request), job_id_of(request)
+    return said(await backends.engine_call("share_job", job_id, is_shared, user_name=caller_of(request).name))
 
 
 def said(answer: Any) -> Response:

@@ -1,12 +1,10 @@
-"""Whose a calculation is: people change their own, over the web as by the command line.
+"""Whose a calculation is, where a route comes upon it beside the table of routes.
 
-They see the results of their own and of shared ones. All rows and logs are for everybody, as the dbserver has
-it.
+People see the results of their own and of shared ones. All rows and logs are for everybody, as the dbserver
+has it.
 """
 
 from __future__ import annotations
-
-import os
 
 from quakegrid.errors import NotAllowedError
 from quakegrid.jobs.states import JobState
@@ -16,23 +14,6 @@ from services.web.persons import whose
 from services.web.persons.whose import Whose
 
 SHARED = JobState.SHARED.value
-
-
-async def check_own(backends: Backends, caller: Caller, job_id: int) -> None:
-    """Refuse to change a calculation of somebody else.
-
-    Raises:
-        NotAllowedError: it is another person's, and the caller does not look after the cluster.
-        NotFoundError: there is no such calculation.
-    """
-    if looks_after_cluster(caller):
-        return
-    owner = (await backends.engine_call("calc_info", job_id))["user_name"]
-    if owner != caller.name:
-        raise NotAllowedError(
-            f"job {job_id} belongs to {owner}; you are {caller.name} and may not change it: that is for the "
-            "owner, and for whoever looks after the cluster"
-        )
 
 
 async def reader_of(backends: Backends, caller: Caller, job_id: int) -> Whose:
@@ -48,7 +29,7 @@ async def reader_of(backends: Backends, caller: Caller, job_id: int) -> Whose:
     row = await backends.engine_call("calc_info", job_id)
     owner: str = row["user_name"]
     reader = whose.of(owner, caller.name)
-    is_open = owner == caller.name or row["status"] == SHARED or looks_after_cluster(caller)
+    is_open = owner == caller.name or row["status"] == SHARED or caller.is_staff
     if reader.person and not is_open:
         raise NotAllowedError(
             f"job {job_id} belongs to {owner}; you are {caller.name} and may not see its results until "
@@ -58,17 +39,12 @@ async def reader_of(backends: Backends, caller: Caller, job_id: int) -> Whose:
 
 
 def check_care(caller: Caller, does: str) -> None:
-    """Refuse what concerns the calculations of all.
+    """Refuse what concerns the calculations or the files of all.
 
     Raises:
-        NotAllowedError: the caller does not look after the cluster.
+        NotAllowedError: the caller is neither an operator nor an admin.
     """
-    if not looks_after_cluster(caller):
+    if not caller.is_staff:
         raise NotAllowedError(
-            f"you are {caller.name} and may not {does}: that is for whoever looks after the cluster"
+            f"you are {caller} and may not {does}: that is for whoever looks after the cluster"
         )
-
-
-def looks_after_cluster(caller: Caller) -> bool:
-    """Whether a user is the one that services run as, or root."""
-    return caller.user_id in (0, os.geteuid())

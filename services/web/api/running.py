@@ -18,16 +18,20 @@ from starlette.routing import Route
 from quakegrid import errors
 from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.settings.config import Settings
-from services.web.api import answers, own_files
-from services.web.api.calculations import backends_of, caller_of, removals_of
+from services.web.access import guarded
+from services.web.api import answers, own_files, sent_files
+from services.web.api.calculations import backends_of, caller_of, mode_of, removals_of
 from services.web.api.results import views_of
+from services.web.api.sent_files import Answers
 from services.web.callers import Caller
 from services.web.persons import whose
-from services.web.starts import ModelRun, Started, Starter
-from services.web.uploads import forms, models
+from services.web.starts import ModelRun, RunChoices, Started, Starter
+from services.web.uploads import forms, job_files, models
 from services.web.uploads.forms import Form
 from services.web.uploads.inputs import Inputs, size_of
+from services.web.uploads.manifests import Manifest
 from services.web.uploads.models import Model
+from services.web.uploads.store import FileStore
 
 UPLOAD_COUNT = 4
 FIELD = "archive"
@@ -43,10 +47,12 @@ class Desk:
         settings: of the cluster.
         inputs: the folders.
         starter: of calculations.
+        store: of files that came before their calculations.
     """
 
-    def __init__(self, settings: Settings, inputs: Inputs, starter: Starter) -> None:
+    def __init__(self, settings: Settings, inputs: Inputs, starter: Starter, store: FileStore) -> None:
         self.settings, self.inputs, self.starter = settings, inputs, starter
+        self.store, self.answers = store, Answers()
         self._count = 0
 
     @asynccontextmanager
@@ -78,6 +84,8 @@ class Desk:
         Raises:
             UsageError: with what to do.
         """
+        stored_bytes = await asyncio.to_thread(self.store.count_bytes, owner)
+        more_bytes += stored_bytes
         reason = await asyncio.to_thread(self.inputs.why_no_room, folder, owner, more_bytes)
         if reason:
             raise errors.UsageError(reason)
@@ -90,7 +98,9 @@ def desk_of(request: Request) -> Desk:
 
 
 async def run(request: Request) -> Response:
-    """`POST /v1/calc/run`: run the calculation whose files come with the request."""
+    """`POST /v1/calc/run`: run the calculation whose files come with the request, or have come before it."""
+    if sent_files.is_manifest(request):
+        return await _run_manifest(request)
     desk, caller = desk_of(request), caller_of(request)
     try:
         async with desk.folder(caller) as folder:
@@ -105,6 +115,34 @@ async def run(request: Request) -> Response:
             return await _start(request, folder, wishes, model)
     except (errors.UsageError, errors.NotAllowedError) as exc:
         return refused(exc)
+
+
+async def _run_manifest(request: Request) -> Response:
+    """Run a calculation whose files have come before."""
+    desk, owner = desk_of(request), caller_of(request).name
+    try:
+        manifest = await sent_files.read_manifest(request)
+    except errors.UsageError as exc:
+        return refused(exc)
+    return await desk.answers.once(owner, manifest.request_id, lambda: _run_sent(request, manifest))
+
+
+async def _run_sent(request: Request, manifest: Manifest) -> Response:
+    desk, caller = desk_of(request), caller_of(request)
+    try:
+        wishes = read_wishes(Form(manifest.fields), caller.name)
+        job_files.check_values(manifest.job_file, manifest.params.items())
+        async with desk.folder(caller) as folder:
+            parts = folder / models.PARTS
+            files = await asyncio.to_thread(sent_files.collect, desk.store, caller.name, manifest, parts)
+            limit = desk.settings.web_upload_bytes
+            model = await asyncio.to_thread(models.take_files, files, folder, manifest.job_file, limit)
+            choices = RunChoices(manifest.params, manifest.weight, manifest.cores_per_worker, manifest.notify)
+            return await _start(request, folder, wishes, model, choices)
+    except (errors.UsageError, errors.NotAllowedError) as exc:
+        return refused(exc)
+    except errors.NotFoundError as exc:
+        return JSONResponse({"error": str(exc), "is_missing": True}, 409)
 
 
 async def run_ini(request: Request) -> Response:
@@ -138,15 +176,26 @@ class Wishes:
     notify_to: str | None
 
 
-async def _start(request: Request, folder: Path, wishes: Wishes, model: Model) -> Response:
+async def _start(
+    request: Request, folder: Path, wishes: Wishes, model: Model, choices: RunChoices | None = None
+) -> Response:
     """Start a calculation and keep its folder; the answer."""
     desk, caller = desk_of(request), caller_of(request)
     parent = wishes.hazard_job_id
-    if parent is not None and await backends_of(request).engine_call("get_job", parent) is None:
-        raise errors.UsageError(f"there is no calculation {parent} to start from")
+    if parent is not None:
+        if await backends_of(request).engine_call("get_job", parent) is None:
+            raise errors.UsageError(f"there is no calculation {parent} to start from")
+        await guarded.check_sees(backends_of(request), caller, mode_of(request), parent)
     await asyncio.to_thread(models.drop_parts, folder)
     await desk.check_room(folder, caller.name, await asyncio.to_thread(size_of, folder))
-    what = ModelRun(model.job_ini, model.root, folder.name, wishes.hazard_job_id, wishes.notify_to)
+    what = ModelRun(
+        model.job_ini,
+        model.root,
+        folder.name,
+        wishes.hazard_job_id,
+        wishes.notify_to,
+        choices or RunChoices(),
+    )
     started = await _begin(request, folder, what)
     if started.traceback:
         return JSONResponse({"traceback": started.traceback, "job_id": started.job_id}, 500)

@@ -18,12 +18,14 @@ from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.transport import grpc_channels
+from services.web.access import rights
 from services.web.api import answers
-from services.web.api.calculations import backends_of, job_id_of
+from services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of
 from services.web.live import frames
 from services.web.live.feed import BEAT_S
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
+from services.web.live.limited import LimitedView
 
 # What browsers wait before they come back.
 RETRY_MS = 1000
@@ -60,7 +62,28 @@ async def with_beats(texts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 async def jobs(request: Request) -> Response:
     """`GET /live/jobs`: the newest jobs, then each change."""
-    return followed(request, backends_of(request).jobs)
+    feed, view = backends_of(request).jobs, _view(request)
+    if view is None:
+        return followed(request, feed)
+    return StreamingResponse(_limited(feed, view), media_type="text/event-stream", headers=_HEADERS)
+
+
+def _view(request: Request) -> LimitedView | None:
+    """What the reader sees of the jobs; None for all of them."""
+    caller = caller_of(request)
+    return None if rights.sees_all(caller, mode_of(request)) else LimitedView(caller.name)
+
+
+async def _limited(feed: JobFeed, view: LimitedView) -> AsyncIterator[bytes]:
+    """As `_frames`, for whom it begins anew each time."""
+    yield _RETRY
+    async for events in feed.follow(None):
+        if events is None or any(each.kind == "anew" for each in events):
+            yield frames.event("jobs", view.snapshot(feed.snapshot()), f"{frames.RUN}-{feed.number}")
+            continue
+        passed = [found for each in events if (found := view.pass_on(each)) is not None]
+        made = [frames.event(each.kind, each.text, f"{frames.RUN}-{each.number}") for each in passed]
+        yield b"".join(made) or frames.BEAT
 
 
 async def fleet(request: Request) -> Response:
@@ -118,7 +141,8 @@ async def _log_events(
 
 async def newest_jobs(request: Request) -> Response:
     """`GET /live/jobs.json`: the newest jobs as they are now."""
-    return Response(backends_of(request).jobs.snapshot(), media_type="application/json")
+    text, view = backends_of(request).jobs.snapshot(), _view(request)
+    return Response(text if view is None else view.snapshot(text), media_type="application/json")
 
 
 async def newest_fleet(request: Request) -> Response:

@@ -10,7 +10,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -55,13 +55,29 @@ def unpack(source: Path, folder: Path, bounds: Bounds) -> list[str]:
             for name, info in members.items():
                 with archive.open(info) as packed:
                     left -= _write(packed, folder / name, min(left, info.file_size))
-        found = sorted(members)
+    except _READ_ERRORS as exc:
+        raise UsageError(f"the archive cannot be unpacked: {exc}") from exc
+    check_inner(folder, members, Bounds(left, bounds.most_files))
+    return sorted(members)
+
+
+def check_inner(folder: Path, found: Iterable[str], bounds: Bounds) -> None:
+    """Refuse archives among files, which the engine will unpack, if they hold what is not taken.
+
+    Args:
+        folder: where the files are.
+        found: their relative paths.
+        bounds: of all archives together.
+    Raises:
+        UsageError: one does.
+    """
+    left = bounds.most_bytes
+    try:
         for name in found:
             if name.endswith(".zip"):
                 left -= _inner_size(folder / name, Bounds(left, bounds.most_files))
     except _READ_ERRORS as exc:
         raise UsageError(f"the archive cannot be unpacked: {exc}") from exc
-    return found
 
 
 def _checked(archive: zipfile.ZipFile, bounds: Bounds) -> dict[str, zipfile.ZipInfo]:

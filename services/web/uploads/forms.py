@@ -64,7 +64,7 @@ async def read(request: Request, folder: Path, wanted: str) -> Form:
         raise UsageError("send a form: multipart/form-data with a boundary")
     receiver = _Receiver(boundary, folder, wanted)
     try:
-        async for chunk in _chunks(request):
+        async for chunk in chunks(request):
             await receiver.take(chunk)
         return await receiver.end()
     except FormParserError as exc:
@@ -73,7 +73,12 @@ async def read(request: Request, folder: Path, wanted: str) -> Form:
         receiver.close()
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body of a request as it comes, to its end.
+
+    Raises:
+        UsageError: the sender has gone, or sends nothing for a while.
+    """
     stream = aiter(request.stream())
     begin_s, size = time.monotonic(), 0
     while True:
@@ -92,7 +97,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 
 async def _simple_fields(request: Request) -> dict[str, str]:
-    body = b"".join([chunk async for chunk in _chunks(request)])
+    body = b"".join([chunk async for chunk in chunks(request)])
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError as exc:

@@ -53,15 +53,27 @@ def check(name: str, text: str) -> None:
         parser.read_string(text.removeprefix("\ufeff"))
     except configparser.Error:
         return
-    folder = posixpath.dirname(name)
     for section in parser.sections():
-        for key, value in parser.items(section):
-            if key in _FREE:
-                continue
-            for word in _WORD.findall(value):
-                reason = _why_refused(folder, word)
-                if reason:
-                    raise UsageError(f"{name}: {key} = {word[:80]!a} {reason}")
+        check_values(name, parser.items(section))
+
+
+def check_values(name: str, values: Iterable[tuple[str, str]]) -> None:
+    """Refuse values that name something outside of the upload.
+
+    Args:
+        name: relative path of the job file that they belong to.
+        values: parameters and their values.
+    Raises:
+        UsageError: one leads out of the upload; it says which.
+    """
+    folder = posixpath.dirname(name)
+    for key, value in values:
+        if key in _FREE:
+            continue
+        for word in _WORD.findall(value):
+            reason = _why_refused(folder, word)
+            if reason:
+                raise UsageError(f"{name}: {key} = {word[:80]!a} {reason}")
 
 
 def _why_refused(folder: str, word: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,15 +51,26 @@ def take_form(form: Form, folder: Path, asked: str, most_upload_bytes: int) -> M
     zips = [path for name, path in form.files.items() if name.endswith(".zip")]
     if zips:
         return take_archive(zips[-1], folder, asked, most_upload_bytes)
-    root = folder / FILES
-    root.mkdir()
-    for name, path in form.files.items():
-        try:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            path.rename(root / name)
-        except OSError as exc:
-            raise UsageError(f"{name} cannot be written: {exc.strerror}") from exc
-    return _chosen(root, list(form.files), asked)
+    return _chosen(_put(form.files, folder), list(form.files), asked)
+
+
+def take_files(files: Mapping[str, Path], folder: Path, job_file: str, most_upload_bytes: int) -> Model:
+    """Put files in place that came one by one; archives among them are inputs, unless one is the job file.
+
+    Args:
+        files: relative names, and where their content lies now.
+        folder: of the upload.
+        job_file: the name of the job file.
+        most_upload_bytes: that one upload may have.
+    Raises:
+        UsageError: they are not taken.
+    """
+    if job_file.endswith(".zip"):
+        return take_archive(files[job_file], folder, ".ini", most_upload_bytes)
+    root = _put(files, folder)
+    archives.check_inner(root, list(files), Bounds(UNPACKED_TIMES * most_upload_bytes))
+    _check_all(root, files)
+    return Model(root, root / job_file)
 
 
 def take_archive(source: Path, folder: Path, asked: str, most_upload_bytes: int) -> Model:
@@ -91,10 +103,27 @@ def drop_parts(folder: Path) -> None:
 
 def _chosen(root: Path, names: list[str], asked: str) -> Model:
     job_ini = job_files.job_file(names, asked)
+    _check_all(root, names)
+    return Model(root, root / job_ini)
+
+
+def _put(files: Mapping[str, Path], folder: Path) -> Path:
+    """Put files in place; the folder that holds them."""
+    root = folder / FILES
+    root.mkdir()
+    for name, path in files.items():
+        try:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(root / name)
+        except OSError as exc:
+            raise UsageError(f"{name} cannot be written: {exc.strerror}") from exc
+    return root
+
+
+def _check_all(root: Path, names: Iterable[str]) -> None:
     for name in names:
         if name.endswith(".ini"):
             _check(root, name)
-    return Model(root, root / job_ini)
 
 
 def _check(root: Path, name: str) -> None:

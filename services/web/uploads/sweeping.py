@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.engine_values import RowValue
 from services.web.uploads.inputs import NO_JOB, Inputs, Kept
+from services.web.uploads.store import FileStore
 
 log = logging.getLogger("quakegrid.web")
 PAUSE_S = 3600.0
@@ -31,6 +32,23 @@ async def sweep_for_ever(inputs: Inputs, find_row: FindRow, remove: Remove, keep
             await sweep(inputs, find_row, remove, keep_days)
         except QuakeGridError as exc:
             log.warning("inputs_not_swept reason=%s", exc)
+        await asyncio.sleep(PAUSE_S)
+
+
+async def sweep_files_for_ever(store: FileStore, keep_days: int) -> None:
+    """Remove files that no calculation has taken for some days; at once, then each hour.
+
+    Args:
+        store: of all people's files.
+        keep_days: how long they stay; 0 for ever.
+    """
+    while True:
+        try:
+            count = await asyncio.to_thread(store.sweep, keep_days)
+            if count:
+                log.info("files_removed count=%d", count)
+        except OSError as exc:
+            log.warning("files_not_swept reason=%s", exc.strerror)
         await asyncio.sleep(PAUSE_S)
 
 

@@ -72,13 +72,13 @@ def test_revoked_credential_is_refused_at_once(dbserver: LocalDbServer, people: 
         stub = people_pb2_grpc.PeopleStub(connection.channel)
         connection.call(stub.WhoAmI, people_pb2.WhoAmIRequest())
 
-        assert [each.id for each in people.revoke("anna", one.id[:8])] == [one.id]
+        assert [each.id for each in people.revoke("anna", one.id[:8]).credentials] == [one.id]
 
         with pytest.raises(errors.CredentialError, match="`quakegrid user renew anna`"):
             connection.call(stub.WhoAmI, people_pb2.WhoAmIRequest())
     assert who_am_i(dbserver.settings, other) == "anna"
     assert people.find_valid("anna") == two
-    assert people.revoke("anna", one.id) == []
+    assert people.revoke("anna", one.id).credentials == []
 
 
 def test_stream_of_a_revoked_person_ends(

@@ -309,14 +309,16 @@ def test_command_that_makes_no_sense_is_refused(
     assert words in err
 
 
-def test_calculations_do_not_start_with_a_credential(master: Quakegrid, quakegrid: Quakegrid) -> None:
-    """The words say where they do."""
+def test_the_engine_does_not_run_with_a_credential(master: Quakegrid, quakegrid: Quakegrid) -> None:
+    """The words say where it does; a calculation goes by the web service, which there is none of here."""
     quakegrid("login", str(credential_of(master, "hugo")))
     Path("job.ini").touch()
 
-    _out, err, code = quakegrid("run", "job.ini")
+    _out, err, code = quakegrid("oq", "info")
+    _out, run_err, run_code = quakegrid("run", "job.ini")
 
-    assert (code, "calculations start on a machine of the cluster lab" in err) == (1, True)
+    assert (code, "commands run on a machine of the cluster lab" in err) == (1, True)
+    assert (run_code, "the web service at http://127.0.0.1:" in run_err) == (3, True)
 
 
 def test_holder_of_the_key_names_a_cluster_to_be_a_person(master: Quakegrid) -> None:

@@ -24,7 +24,7 @@ SCHEMA = {
                     "type": "object",
                     "additionalProperties": False,
                     "patternProperties": {
-                        "^(get|post)$": {
+                        "^(get|post|put)$": {
                             "type": "object",
                             "required": ["summary", "operationId", "parameters", "responses"],
                             "properties": {

@@ -7,7 +7,7 @@ import pytest
 from services.web import guard
 from services.web.api import tags
 
-HOSTS = guard.known_hosts("127.0.0.1", 8800)
+HOSTS = guard.known_hosts(guard.HERE, 8800)
 GOOD = {"host": "localhost:8800"}
 
 

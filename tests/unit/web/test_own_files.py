@@ -8,7 +8,7 @@ import pytest
 
 from quakegrid.errors import NotAllowedError, UsageError
 from services.web.api import own_files
-from services.web.callers import Caller
+from services.web.callers import Caller, of_account
 
 ANNA = Caller(54321, "anna")
 
@@ -18,4 +18,4 @@ def test_only_who_has_the_rights_of_services_names_a_path() -> None:
     with pytest.raises(NotAllowedError, match="you are anna and may not name files of the server; send them"):
         own_files.job_file(ANNA, "/etc/shadow.ini")
     with pytest.raises(UsageError, match="no such file"):
-        own_files.job_file(Caller(os.geteuid(), "service"), "/nowhere/job.ini")
+        own_files.job_file(of_account(os.geteuid(), "service"), "/nowhere/job.ini")

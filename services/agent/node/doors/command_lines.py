@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid.errors import QuakeGridError, StateError, UsageError
+from quakegrid.errors import NotAllowedError, QuakeGridError, StateError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
@@ -143,7 +143,9 @@ class LocalSocket:
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
                     self._audit.refused(asker, exc)
-                    await _send(connection, {"event": "refused", "message": str(exc)})
+                    is_forbidden = isinstance(exc, NotAllowedError)
+                    refusal = {"event": "refused", "message": str(exc), "is_forbidden": is_forbidden}
+                    await _send(connection, refusal)
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
         finally:

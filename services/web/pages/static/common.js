@@ -47,7 +47,10 @@ export function tell(what, text) {
 export function follow(address, handlers) {
   const source = new EventSource(address);
   source.onopen = () => tell(address, "");
-  source.onerror = () => tell(address, "The web service does not answer; this page goes on when it does.");
+  source.onerror = () => {
+    tell(address, "The web service does not answer; this page goes on when it does.");
+    document.dispatchEvent(new Event("stream-lost"));
+  };
   for (const [kind, handle] of Object.entries(handlers)) {
     source.addEventListener(kind, (message) => handle(JSON.parse(message.data), source));
   }

@@ -1,0 +1,1 @@
+"""Calculations from a machine that has neither the engine nor a cluster."""

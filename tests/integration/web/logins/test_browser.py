@@ -1,0 +1,70 @@
+"""The login in a real browser: refused, accepted, and over again after the logout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.integration.web.conftest import TIMEOUT_MS
+from tests.integration.web.logins.conftest import PASSWORD, Team
+
+
+@pytest.fixture
+def page(browser: Browser, team: Team) -> Iterator[Page]:
+    """A page of the service, on which no script may fail, nor break the rules for scripts."""
+    context = browser.new_context(base_url=team.address, ignore_https_errors=True)
+    context.set_default_timeout(TIMEOUT_MS)
+    expect.set_options(timeout=TIMEOUT_MS)
+    made = context.new_page()
+    troubles: list[str] = []
+    made.on("pageerror", lambda error: troubles.append(str(error)))
+    made.on("console", lambda said: troubles.append(said.text) if "Content Security" in said.text else None)
+    yield made
+    context.close()
+    assert troubles == []
+
+
+def test_person_logs_in_and_out(page: Page, team: Team) -> None:
+    """By keyboard alone, and comes to where they wanted to go."""
+    page.goto("/cluster")
+    expect(page).to_have_url(re.compile(r"/accounts/login/\?next=/cluster$"))
+
+    expect(page.get_by_label("Name")).to_be_focused()
+    page.keyboard.type("anna")
+    page.keyboard.press("Tab")
+    page.keyboard.type("wrong password")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("The name or the password is wrong.")
+
+    page.get_by_label("Name").fill("anna")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page).to_have_url(f"{team.address}/cluster")
+    expect(page.get_by_text("anna (user)")).to_be_visible()
+    assert page.evaluate("document.cookie") == ""
+
+    page.goto("/calculations")
+    expect(page.get_by_text("of anna")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_url(f"{team.address}/accounts/login/")
+    page.goto("/calculations")
+    expect(page).to_have_url(re.compile(r"/accounts/login/"))
+
+
+def test_another_window_notices_the_logout(page: Page) -> None:
+    """It goes to the login, and does not ask again and again."""
+    page.goto("/accounts/login/?next=/calculations")
+    page.get_by_label("Name").fill("ben")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("of ben").first).to_be_visible()
+    other = page.context.new_page()
+    other.goto("/cluster")
+
+    other.get_by_role("button", name="Log out").click()
+
+    expect(other).to_have_url(re.compile(r"/accounts/login/"))
+    expect(page).to_have_url(re.compile(r"/accounts/login/"))

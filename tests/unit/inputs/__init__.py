@@ -1,0 +1,1 @@
+"""Which files a calculation needs, and how they are laid out to be sent."""
