@@ -53,6 +53,7 @@ class DriverProcess:
         self.settings = this_process.settings()
         self._fingerprint = fingerprint
         self.events = events
+        self.given_fds: Sequence[int] = ()  # what its request came with
         self.database = Database(self.settings, events.tell)
         assert self.settings.given is not None, "a driver is given a certificate"
         self._certificate = CertificateKeeper(
