@@ -92,6 +92,12 @@ class WebClient:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def twin(self) -> WebClient:
+        """Another one with the same token, for another thread."""
+        twin = WebClient(self._settings, self._new_token, self._retry_s)
+        twin._token, twin._has_answered = self._token, self._has_answered
+        return twin
+
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         if self._connection is not None:
