@@ -7,7 +7,6 @@ carry an id of their own. Trusts the cluster's authority and those that this mac
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
 import json
 import os
@@ -20,8 +19,8 @@ from typing import IO, Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from quakegrid import errors
-from quakegrid.clients import web_tokens
 from quakegrid.clients.backoff import Backoff
+from quakegrid.clients.web.tokens import CommandToken, TokenSource
 from quakegrid.settings.config import Settings
 from quakegrid.settings.hosts import is_loopback
 
@@ -45,7 +44,6 @@ _KINDS: dict[int, type[errors.QuakeGridError]] = {
     409: errors.StateError,
     413: errors.UsageError,
 }
-NewToken = Callable[[], str]
 T = TypeVar("T")
 # A link that is cut without a word is given up after about a minute, however long an engine may need.
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 4}
@@ -74,15 +72,15 @@ class WebClient:
 
     Args:
         settings: of the cluster: where its web service is, and whom it is to trust.
-        new_token: makes a token; None on the machine of the service, where the kernel says who asks.
+        tokens: proves who asks; None on the machine of the service, where the kernel says so.
         retry_s: how long a request is tried again while nothing comes of it.
     """
 
     def __init__(
-        self, settings: Settings, new_token: NewToken | None = None, retry_s: float = RETRY_S
+        self, settings: Settings, tokens: TokenSource | None = None, retry_s: float = RETRY_S
     ) -> None:
         self.address = address_of(settings)
-        self._settings, self._new_token, self._retry_s = settings, new_token, retry_s
+        self._settings, self._tokens, self._retry_s = settings, tokens, retry_s
         self._token, self._has_answered = "", False
         self._connection: http.client.HTTPConnection | None = None
 
@@ -94,8 +92,8 @@ class WebClient:
 
     def twin(self) -> WebClient:
         """Another one with the same token, for another thread."""
-        twin = WebClient(self._settings, self._new_token, self._retry_s)
-        twin._token, twin._has_answered = self._token, self._has_answered
+        twin = WebClient(self._settings, self._tokens, self._retry_s)
+        twin._has_answered = self._has_answered
         return twin
 
     def close(self) -> None:
@@ -206,8 +204,9 @@ class WebClient:
             trouble: Exception | str
             try:
                 response = self._send(method, path, body, headers)
-                if response.status == 401 and self._token and not has_new_token:
-                    self._token, has_new_token = "", True  # the old one has ended
+                if response.status == 401 and self._tokens and not has_new_token:
+                    has_new_token = True
+                    self._tokens.renew(self._token)
                     _whole(response)
                     continue
                 if response.status not in _NOT_NOW:
@@ -233,8 +232,7 @@ class WebClient:
     ) -> http.client.HTTPResponse:
         if self._connection is None:
             self._connection = _connect(self.address, self._settings)
-        if self._new_token and not self._token:
-            self._token = self._new_token()
+        self._token = self._tokens.text() if self._tokens else ""
         proof = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         self._connection.request(method, path, body, {**headers, **proof})
         response = self._connection.getresponse()
@@ -325,11 +323,11 @@ def _unwritable(target: Path, exc: OSError) -> errors.QuakeGridError:
     return errors.QuakeGridError(f"a result cannot be written into {target.parent}: {exc.strerror}")
 
 
-def open_web(settings: Settings, retry_s: float = RETRY_S) -> WebClient:
-    """A client of the web service of a cluster, for the person of the credential or of this process."""
-    has_credential = settings.credential is not None
-    new_token = functools.partial(web_tokens.web_token, settings) if has_credential else None
-    return WebClient(settings, new_token, retry_s)
+@contextlib.contextmanager
+def open_web(settings: Settings) -> Iterator[WebClient]:
+    """A client of the web service of a cluster, for the person of the credential, with a token of its own."""
+    with CommandToken(settings) as tokens, WebClient(settings, tokens) as web:
+        yield web
 
 
 def address_of(settings: Settings) -> str:
