@@ -14,8 +14,6 @@ from tests.faults.harness.run import Order, carry_out
 from tests.faults.harness.services import Options
 from tests.support.namespaces import NamespaceError, Network
 
-pytestmark = pytest.mark.alone  # its faults come at fixed times
-
 # Nodes are given up early enough for a fault of the plan to outlast it.
 OPTIONS = Options(node_count=2, node_timeout_s=4.0, stopped_timeout_s=1)
 SCALE = Scale(

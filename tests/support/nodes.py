@@ -75,6 +75,7 @@ class Nodes:
         self._config = testing.write_cluster_config(directory / "state", extra)
         self.master = self._load(directory / "state")
         self.broker = self.service(self.master, "broker")
+        self._agents: dict[int, Service] = {}
 
     def service(self, settings: Settings, name: str) -> Service:
         """A service that ends with the test."""
@@ -101,7 +102,17 @@ class Nodes:
 
     def agent(self, number: int) -> Service:
         """A running agent."""
-        return self.service(self.settings_of(number), "agent")
+        self._agents[number] = self.service(self.settings_of(number), "agent")
+        return self._agents[number]
+
+    def mend(self) -> None:
+        """Have the broker and all agents that were started at work again."""
+        for service in (self.broker, *self._agents.values()):
+            if service.process is None or service.process.poll() is not None:
+                service.start()
+        if any(node.state == "stopped" for node in self.status().nodes):
+            assert self.quakegrid("workers", "start").returncode == 0
+        wait_until(lambda: set(self.up()) >= {f"127.0.0.{number}" for number in self._agents})
 
     def status(self) -> FleetStatus:
         """What the broker tells."""

@@ -19,15 +19,14 @@ from tests.support.clusters import QUAKEGRID
 from tests.support.namespace_cluster import MASTER
 from tests.system.machines import Machines, cores_here, running_machines, wait_until
 
-# Names and addresses of its namespaces are fixed.
-pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 SMALL, LARGE, GUEST = 1, 2, 3
 CORES = (1, 1, cores_here(2), 1)
 NAMED = {SMALL: CORES[SMALL], LARGE: CORES[LARGE]}
 CASE = Case("event_based/case_6")
 # Enough tasks for somebody who comes late to get some.
-PARAMS = {"concurrent_tasks": "24"}
+PARAMS = {"concurrent_tasks": "24", "ses_per_logic_tree_path": "15"}
 
 
 @pytest.fixture(scope="module")

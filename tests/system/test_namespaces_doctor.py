@@ -15,8 +15,6 @@ from quakegrid.settings import authkeys
 from tests.support.namespace_cluster import MASTER
 from tests.system.machines import Machines, running_machines
 
-pytestmark = pytest.mark.alone  # names and addresses of its namespaces are fixed
-
 # One with sound services whose ports are closed, one whose agent is started with mistakes.
 BLOCKED, SICK = 1, 2
 NODES = {BLOCKED: 1, SICK: 1}

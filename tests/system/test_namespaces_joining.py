@@ -14,8 +14,6 @@ from tests.support.clusters import Running
 from tests.support.namespace_cluster import MASTER, REPOSITORY
 from tests.system.machines import Machines, cores_here, running_machines
 
-pytestmark = pytest.mark.alone  # names and addresses of its namespaces are fixed
-
 SMALL, LARGE, GUEST = 1, 2, 3
 CORES = (1, 1, cores_here(2), 1)
 NAMED = {SMALL: CORES[SMALL], LARGE: CORES[LARGE]}

@@ -88,26 +88,36 @@ class Node:
         return {str(path) for root in roots for path in root.rglob("*")}
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    """A node with its cluster, without the engine; nothing is left of it."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "tmp").mkdir()
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A cluster without the engine, whose broker outlives the agents of all these tests."""
+    folder = tmp_path_factory.mktemp("life")
+    (folder / "home").mkdir()
+    (folder / "tmp").mkdir()
     extra = {
         "agent": {"preload": "none"},
         "zworkers": {"host_cores": f"{config.LOOPBACK} 1"},
-        "directory": {"custom_tmp": str(tmp_path / "tmp")},
+        "directory": {"custom_tmp": str(folder / "tmp")},
     }
-    path = testing.write_cluster_config(tmp_path / "state", extra)
+    path = testing.write_cluster_config(folder / "state", extra)
     settings = config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
     node = Node(settings, Service(settings, "broker"), Service(settings, "agent"))
     try:
         node.broker.start()
-        node.agent.start()
         yield node
     finally:
-        node.agent.close()  # by SIGKILL
         node.broker.close()
+
+
+@pytest.fixture
+def node(lasting: Node) -> Iterator[Node]:
+    """A node of the cluster; nothing is left of it."""
+    settings = lasting.settings
+    try:
+        lasting.agent.start()
+        yield lasting
+    finally:
+        lasting.agent.close()  # by SIGKILL
     end_s = time.monotonic() + WAIT_S
     while left := [*marked(settings), *shared_folders(settings)]:
         assert time.monotonic() < end_s, f"left behind: {left}"

@@ -29,11 +29,32 @@ MORE_THAN_MAX_ATTEMPTS = 4
 AGENTCTL = Path(sys.executable).with_name("agentctl")
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[Nodes]:
+@pytest.fixture(scope="module")
+def lasting_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """Two nodes of one core each, both in `host_cores`."""
-    with running_nodes(tmp_path, HOST_CORES, 1, 2) as nodes:
+    with running_nodes(tmp_path_factory.mktemp("two"), HOST_CORES, 1, 2) as nodes:
         yield nodes
+
+
+@pytest.fixture
+def two(lasting_two: Nodes) -> Iterator[Nodes]:
+    """The same, both at work."""
+    yield lasting_two
+    lasting_two.mend()
+
+
+@pytest.fixture(scope="module")
+def lasting_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A master with one core, for tests to which no other node joins."""
+    with running_nodes(tmp_path_factory.mktemp("one"), "127.0.0.1 1", 1) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def same(lasting_one: Nodes) -> Iterator[Nodes]:
+    """The same, at work."""
+    yield lasting_one
+    lasting_one.mend()
 
 
 @pytest.fixture
@@ -50,7 +71,7 @@ def workers(nodes: Nodes, host: str) -> int:
 
 def test_stop_drains_and_start_serves_again_without_loss(two: Nodes, tmp_path: Path) -> None:
     """The task that runs is finished where it is, nothing is run twice, the rest goes to the other node."""
-    gate = tmp_path / "gate"
+    gate, before = tmp_path / "gate", two.status().totals.requeued_count
     with two.cluster() as cluster, cluster.executor() as executor:
         held = [executor.submit_weighted(1.0, sdk_calls.wait_for, str(gate)) for _ in range(2)]
         wait_until(lambda: [node.running_count for node in two.status().nodes] == [1, 1])
@@ -72,7 +93,7 @@ def test_stop_drains_and_start_serves_again_without_loss(two: Nodes, tmp_path: P
     assert waited.returncode == started.returncode == 0
     assert "agentctl start" in waited.stderr
     assert started.stdout.strip() == two.node(2)["node"]
-    assert two.status().totals.requeued_count == 0
+    assert two.status().totals.requeued_count == before
 
 
 def test_kill_ends_workers_at_once_and_their_tasks_run_elsewhere(two: Nodes, tmp_path: Path) -> None:
@@ -395,9 +416,9 @@ def test_leave_force_forgets_a_master_that_is_no_more(one: Nodes) -> None:
         (("join", "no.such.host.invalid"), 3, "no way"),
     ],
 )
-def test_what_cannot_be_done_is_told(one: Nodes, args: tuple[object, ...], code: int, word: str) -> None:
+def test_what_cannot_be_done_is_told(same: Nodes, args: tuple[object, ...], code: int, word: str) -> None:
     """In one line, with an exit code."""
-    done = one.agentctl(1, *args)
+    done = same.agentctl(1, *args)
 
     assert done.returncode == code
     assert word in done.stderr
@@ -420,9 +441,9 @@ def test_without_an_agent_every_command_says_so(tmp_path: Path) -> None:
         assert (done.returncode, "does not answer" in done.stderr) == (3, True), command
 
 
-def test_logs_follow_shows_new_lines(one: Nodes) -> None:
+def test_logs_follow_shows_new_lines(same: Nodes) -> None:
     """As they come."""
-    settings = one.settings_of(1)
+    settings = same.settings_of(1)
     command = [str(Path(sys.executable).with_name("agentctl")), "--state-dir", str(settings.state_dir)]
     following = subprocess.Popen(
         [*command, "logs", "--follow", "--lines", "1"],
@@ -433,7 +454,7 @@ def test_logs_follow_shows_new_lines(one: Nodes) -> None:
     try:
         assert following.stdout is not None
         assert following.stdout.readline()
-        assert one.agentctl(1, "stop").returncode == 0
+        assert same.agentctl(1, "stop").returncode == 0
 
         line = following.stdout.readline()
     finally:
@@ -441,13 +462,13 @@ def test_logs_follow_shows_new_lines(one: Nodes) -> None:
         following.communicate()
 
     assert "serving state=SERVICE_STATE_STOPPED" in line
-    lines = json.loads(one.agentctl(1, "logs", "--lines", 2, "--output", "json").stdout)
+    lines = json.loads(same.agentctl(1, "logs", "--lines", 2, "--output", "json").stdout)
     assert len(lines) == 2
 
 
-def test_status_watch_prints_a_document_a_line(one: Nodes) -> None:
+def test_status_watch_prints_a_document_a_line(same: Nodes) -> None:
     """The first at once, then each change; it is no broker that watches."""
-    settings = one.settings_of(1)
+    settings = same.settings_of(1)
     command = [str(Path(sys.executable).with_name("agentctl")), "--state-dir", str(settings.state_dir)]
     watching = subprocess.Popen(
         [*command, "status", "--watch", "--output", "json"],
@@ -458,7 +479,7 @@ def test_status_watch_prints_a_document_a_line(one: Nodes) -> None:
     try:
         assert watching.stdout is not None
         first = json.loads(watching.stdout.readline())
-        assert one.agentctl(1, "stop").returncode == 0
+        assert same.agentctl(1, "stop").returncode == 0
         second = json.loads(watching.stdout.readline())
     finally:
         watching.send_signal(signal.SIGINT)
@@ -468,9 +489,9 @@ def test_status_watch_prints_a_document_a_line(one: Nodes) -> None:
     assert watching.returncode == 4
 
 
-def test_health_and_reflection_are_served(one: Nodes) -> None:
+def test_health_and_reflection_are_served(same: Nodes) -> None:
     """By the agent as by the other services."""
-    channel = grpc_channels.open_channel(f"127.0.0.1:{one.master.agent_port}", one.master.authkey)
+    channel = grpc_channels.open_channel(f"127.0.0.1:{same.master.agent_port}", same.master.authkey)
     try:
         stub = health_pb2_grpc.HealthStub(channel)
         for service in ("", "quakegrid.internal.v1.Orders", "quakegrid.api.v1.Nodes"):
