@@ -17,6 +17,10 @@ from quakegrid.clients.web_tokens import WebTokensClient
 from quakegrid.settings.config import Settings
 
 
+# How long a dbserver is waited for: where it has answered before, and where it may not be there.
+RETRY_S, FIRST_RETRY_S = 300.0, 5.0
+
+
 class TokenSource(Protocol):
     """Gives a token, to several threads."""
 
@@ -37,7 +41,7 @@ class CommandToken:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._text, self._id = "", ""
+        self._text, self._id, self._has_made = "", "", False
 
     def __enter__(self) -> Self:
         return self
@@ -53,10 +57,11 @@ class CommandToken:
         """
         with self._lock:
             if not self._text:
-                with closing(DbClient(self._settings)) as database:
+                retry_s = RETRY_S if self._has_made else FIRST_RETRY_S
+                with closing(DbClient(self._settings, retry_s=retry_s)) as database:
                     client = WebTokensClient(database)
                     self._text, made = client.create("command line", web_tokens.COMMAND_LIFE)
-                self._id = made.id
+                self._id, self._has_made = made.id, True
             return self._text
 
     def renew(self, ended: str) -> None:

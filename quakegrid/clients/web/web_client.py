@@ -28,6 +28,8 @@ from quakegrid.settings.hosts import is_loopback
 RETRY_S = 300.0
 # Of the first request: where nothing has answered yet, there may be no web service.
 FIRST_RETRY_S = 5.0
+# Where the service answers, but cannot serve now.
+BUSY_RETRY_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 # Of a socket on which nothing moves. An engine may need minutes before the first byte of an export comes.
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 10.0, 660.0
@@ -199,7 +201,7 @@ class WebClient:
             PeerUnreachableError: the service has not answered for a long time.
             QuakeGridError: of `take`.
         """
-        pauses, end_s, has_new_token = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S), None, False
+        pauses, begin_s, has_new_token = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S), None, False
         while True:
             trouble: Exception | str
             try:
@@ -221,11 +223,16 @@ class WebClient:
                 trouble = exc
             self.close()
             now_s = time.monotonic()
-            retry_s = self._retry_s if self._has_answered else min(FIRST_RETRY_S, self._retry_s)
-            end_s = now_s + retry_s if end_s is None else end_s
-            if now_s > end_s:
+            begin_s = now_s if begin_s is None else begin_s
+            if now_s > begin_s + self._patience_s(is_busy=isinstance(trouble, str)):
                 raise self._unreachable(trouble)
             time.sleep(pauses.next_s())
+
+    def _patience_s(self, *, is_busy: bool) -> float:
+        """How long a request is tried again after its first failure."""
+        if is_busy:
+            return min(BUSY_RETRY_S, self._retry_s)
+        return self._retry_s if self._has_answered else min(FIRST_RETRY_S, self._retry_s)
 
     def _send(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
