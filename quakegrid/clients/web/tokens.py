@@ -16,7 +16,6 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.web_tokens import WebTokensClient
 from quakegrid.settings.config import Settings
 
-
 # How long a dbserver is waited for: where it has answered before, and where it may not be there.
 RETRY_S, FIRST_RETRY_S = 300.0, 5.0
 
