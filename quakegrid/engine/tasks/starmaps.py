@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from openquake.baselib import parallel, zeromq
 
+from quakegrid.engine.files.starmap_files import StarmapFiles
 from quakegrid.engine.tasks.engine_task import dump_task
 from quakegrid.engine.tasks.known_jobs import KnownJobs
 from quakegrid.engine.tasks.task_progress import Event, TaskProgress, TaskQueue
@@ -98,13 +99,18 @@ class Starmaps:
         session: gives the open session; opens one for work without a job.
         on_event: told of progress.
         known_jobs: what tasks may look up.
+        files: of their jobs.
     """
 
     def __init__(
-        self, session: Callable[[], Session], on_event: Callable[[Event], None], known_jobs: KnownJobs
+        self,
+        session: Callable[[], Session],
+        on_event: Callable[[Event], None],
+        known_jobs: KnownJobs,
+        files: StarmapFiles,
     ) -> None:
         self._session, self._progress = session, TaskProgress(on_event)
-        self._known_jobs = known_jobs
+        self._known_jobs, self.files = known_jobs, files
         self._channels: dict[int, Channel] = {}
         self._ports = itertools.count(1)
         self._pending: dict[int, _OpenTask] = {}
@@ -118,6 +124,7 @@ class Starmaps:
     def close_channel(self, channel: Channel) -> None:
         """Forget a channel and what was still to come for it."""
         self._channels.pop(channel.port, None)
+        self.files.end(channel.port)
         late = [task_id for task_id, task in self._pending.items() if task.channel is channel]
         for task_id in late:
             del self._pending[task_id]
@@ -132,7 +139,8 @@ class Starmaps:
         """Send a task of a Starmap to the lane."""
         operation = func.__name__
         session = self._session()  # first: with it the workers learn of jobs
-        payload = dump_task(func, args, starmap.task_no, monitor, self._known_jobs.for_task())
+        jobs, files = self._known_jobs.for_task(), self.files.for_task(starmap)
+        payload = dump_task(func, args, starmap.task_no, monitor, jobs, files)
         task_id = session.submit(payload, LaneTask(operation))
         self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation)
         starmap.socket.task_queue = starmap.task_queue
@@ -141,7 +149,10 @@ class Starmaps:
 
     def receive(self) -> None:
         """Wait for one outcome and put its results into their channel."""
-        outcome = self._session().receive()
+        session = self._session()
+        while (outcome := session.receive_ready()) is None:
+            self.files.take_turn()
+            session.wait()
         task = self._pending.pop(outcome.task_id, None)
         if task is None:
             return  # of a Starmap that ended early

@@ -27,9 +27,10 @@ LAYERS: dict[str, set[str]] = {
     "blobs": {"wire"},
     "machine": {"settings", "blobs"},
     "transport": {"access", "settings", "machine"},
+    "files": {"wire", "blobs", "transport"},
     "nodes": {"internal", "transport"},
     "clients": {"access", "api", "internal", "settings", "jobs", "machine", "transport", "nodes"},
-    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
+    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"} | {"files"},
     "reports": {"api", "settings", "jobs", "clients"},
     "notify": {"settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
@@ -38,7 +39,7 @@ LAYERS: dict[str, set[str]] = {
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
-    | {"notify"},
+    | {"notify", "files"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor", "notify"},
 }
@@ -50,6 +51,7 @@ PURE = (
     "services.agent.rules",
     "quakegrid.doctor.checks",
     "quakegrid.access",
+    "quakegrid.files.rules",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
