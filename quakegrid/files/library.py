@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from quakegrid.files.rules.job_paths import JobPaths
 from quakegrid.files.rules.tables import FileEpoch
 from quakegrid.files.sources import (
+    EpochSource,
     FileGoneError,
     Identity,
-    EpochSource,
     StableSource,
     WholeSource,
     identity,

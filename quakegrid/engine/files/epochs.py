@@ -16,7 +16,7 @@ import h5py
 
 from quakegrid.files import library
 from quakegrid.files.rules.overlays import Overlay
-from quakegrid.files.sources import LiveSource, EpochSource, WholeSource, opened
+from quakegrid.files.sources import EpochSource, LiveSource, WholeSource, opened
 
 
 def make(h5: Any, whole_bytes: int = library.WHOLE_BYTES) -> tuple[str, EpochSource]:

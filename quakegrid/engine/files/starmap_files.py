@@ -16,7 +16,7 @@ from quakegrid.engine.files.closures import FindDatastore
 from quakegrid.files.library import Library
 from quakegrid.files.rules import tables
 from quakegrid.files.server import FileServer
-from quakegrid.files.sources import FileGoneError, EpochSource
+from quakegrid.files.sources import EpochSource, FileGoneError
 
 log = logging.getLogger("quakegrid.session")
 
