@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from quakegrid.files.rules.blocks import BLOCK_BYTES, blocks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
+    from _typeshed import WriteableBuffer
 
     from quakegrid.files.block_stores import EpochBlocks
     from quakegrid.files.rules.tables import FileEpoch
@@ -51,7 +51,7 @@ class FileView(io.RawIOBase):
         self._place = max(0, start + offset)
         return self._place
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         """Read as many bytes as there are, and at most as many as fit."""
         target = memoryview(buffer).cast("B")
         byte_count = max(0, min(target.nbytes, self._byte_count - self._place))

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Buffer  # type: ignore[attr-defined]
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 
 from quakegrid.files import library
 from quakegrid.files.rules.overlays import Overlay
 from quakegrid.files.sources import EpochSource, LiveSource, WholeSource, opened
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 def make(h5: Any, whole_bytes: int = library.WHOLE_BYTES) -> tuple[str, EpochSource]:
@@ -67,7 +69,7 @@ class _ReadRecorder(io.RawIOBase):
         self._place = start + offset
         return self._place
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         """Read, and remember."""
         target = memoryview(buffer).cast("B")
         content = os.pread(self._fd, min(target.nbytes, max(0, self._byte_count - self._place)), self._place)
