@@ -79,6 +79,11 @@ class FileReader:
         self.byte_count += byte_count
         return content
 
+    def close(self) -> None:
+        """Leave the lane."""
+        self._dealer.close(linger=0)
+        self._context.term()
+
     def _question(self, asked: lane_pb2.ReadFile) -> bytes:
         self._request_id += 1
         asked.session_id, asked.worker_id = self._door.session_id, self._door.worker_id

@@ -111,6 +111,10 @@ class LiveSource:
             content = content.ljust(byte_count, b"\0")
         return self._overlay.lay_over(offset, content)
 
+    def copied(self) -> list[tuple[int, bytes]]:
+        """The ranges that were copied."""
+        return self._overlay.ranges()
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:

@@ -28,6 +28,9 @@ def test_overlay_reads_the_frozen_copy_where_it_was_read_and_the_live_file_elsew
     places = range(offset, offset + byte_count)
     assert seen == bytes(frozen[place] if place in copied else live[place] for place in places)
     assert overlay.byte_count == len(copied)
+    assert [frozen[start : start + len(part)] for start, part in overlay.ranges()] == [
+        part for _, part in overlay.ranges()
+    ]
 
 
 @given(st.integers(0, 5 * BLOCK_BYTES), st.integers(0, 3 * BLOCK_BYTES), st.integers(0, 3 * BLOCK_BYTES))

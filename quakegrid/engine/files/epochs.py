@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def make(h5: Any, whole_bytes: int = library.WHOLE_BYTES) -> tuple[str, EpochSource]:
+def make(h5: Any, whole_bytes: int | None = None) -> tuple[str, EpochSource]:
     """Begin an epoch of an open file; its real path and what it reads.
 
     Args:
         h5: open for writing in this process.
-        whole_bytes: size up to which a file is copied.
+        whole_bytes: size up to which a file is copied; None for the usual.
     Raises:
         OSError: the file is not where it was opened.
         FileGoneError: the same.
@@ -35,7 +35,7 @@ def make(h5: Any, whole_bytes: int = library.WHOLE_BYTES) -> tuple[str, EpochSou
     real = os.path.realpath(h5.filename)
     with opened(real) as fd:
         byte_count = os.fstat(fd).st_size
-        if byte_count <= whole_bytes:
+        if byte_count <= (library.WHOLE_BYTES if whole_bytes is None else whole_bytes):
             return real, WholeSource(os.pread(fd, byte_count, 0))
         recorder = _ReadRecorder(fd, byte_count)
         with h5py.File(recorder, "r") as seen:

@@ -28,6 +28,10 @@ class Overlay:
         """What the copies take."""
         return sum(map(len, self._contents))
 
+    def ranges(self) -> list[Range]:
+        """The copies, in order."""
+        return list(zip(self._starts, self._contents, strict=True))
+
     def lay_over(self, offset: int, content: bytes) -> bytes:
         """The bytes of the epoch.
 

@@ -1,6 +1,7 @@
 """One session's files on a lane: questions of its file readers go to its file server, answers come back.
 
-The lane keeps no content. What cannot be passed on is dropped: readers ask again.
+The lane keeps no content. What cannot be passed on is dropped: readers ask again. Only what they ask before
+the server is there waits for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from services.lane.tasks.events import Peer, SessionId
 # Readers of one session: a million workers have had their turn.
 MAX_READERS = 1_000_000
 MAX_PATH_BYTES = 4096
+# Questions that wait for the file server; readers whose question is dropped ask again.
+MAX_EARLY = 10_000
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class SessionFiles:
     sent_bytes: int = 0
     _server: Peer | None = None
     _readers: dict[str, Peer] = field(default_factory=dict)
+    # The last question of each reader that asked before the server was there.
+    _early: dict[str, bytes] = field(default_factory=dict)
 
     def take(
         self,
@@ -63,6 +68,9 @@ class SessionFiles:
             codec.check_version(message.serve_files.protocol_version, "the file server")
             codec.check_session(message.serve_files.session_id, who)
             self._server = peer
+            early, self._early = self._early, {}
+            for header in early.values():
+                self.send(peer, [header])
         else:
             raise PeerError(f"{kind!r} is nothing that a connection for files says to a lane")
 
@@ -77,6 +85,8 @@ class SessionFiles:
         self._readers[who.worker_id] = peer
         if self._server is not None:
             self.send(self._server, [header])
+        elif len(self._early) < MAX_EARLY:
+            self._early[who.worker_id] = header
 
     def _answer(self, content: lane_pb2.FileContent, arrived: tuple[bytes, Sequence[zmq.Frame]]) -> None:
         reader = self._readers.get(content.worker_id)
