@@ -1,22 +1,29 @@
-"""A master and nodes in namespaces of their own, that see nothing of the master's files."""
+"""A master and nodes in namespaces of their own, that see nothing of the master's files.
+
+In their place the nodes have stale files: other ones of the same names at the same paths.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import pytest
-
-from tests.engine.cases import Case, Job, prepare
+from tests.engine.cases import CASES, Case, Job, prepare
 from tests.support.clusters import QUAKEGRID
 from tests.support.namespace_cluster import MASTER
 from tests.system.machines import Machines, running_machines
 
 # What the engine splits work by, as in the runs of the plain engine.
 PARAMS = {"concurrent_tasks": "4"}
-NODES = (1, 2)
+NAMED = (1, 2)
+GUEST = 3
+# Numbers of calculations of which nodes have a stale datastore.
+STALE_COUNT = 60
 
 
 class Apart:
@@ -39,19 +46,36 @@ class Apart:
         """Where the master's drivers have their datastores."""
         return self.home / "oqdata"
 
-    def configure(self, node: int, *, shm: str = "512m", more: str = "") -> None:
-        """Write a machine's settings: no shared folder, memory of its own; a node does not see the master's.
+    def configure(self, node: int, *, shm: str = "512m", more: str = "", is_apart: bool = True) -> None:
+        """Write a machine's settings: no shared folder, and shared memory of its own.
 
         Args:
             node: which one.
             shm: size of its shared memory.
             more: shell that its programs begin with.
+            is_apart: it does not see what the master sees.
         """
-        mounts = [f"mount -t tmpfs -o size={shm} none /dev/shm"]
-        if node != MASTER:
-            mounts += [f"mount -t tmpfs none {folder}" for folder in (self.models, self.home)]
-        prelude = "\n".join((*mounts, more))
-        self.machines.configure(node, {"directory": {"shared_dir": ""}}, prelude=prelude)
+        lines = [f"mount -t tmpfs -o size={shm} none /dev/shm", more]
+        if node != MASTER and is_apart:
+            lines += [f"mount -t tmpfs none {folder}" for folder in (self.models, self.home)]
+            lines += [f"mkdir -p {self.datadir}"]
+            stems = [self.datadir / f"calc_{number}" for number in range(1, STALE_COUNT)]
+            stale = [f"{stem}{suffix}.hdf5" for stem in stems for suffix in ("", "_tmp")]
+            stale += [str(self.models / path) for path in _models()]
+            lines += [
+                f"mkdir -p {shlex.quote(folder)}" for folder in sorted({str(Path(p).parent) for p in stale})
+            ]
+            lines += [f"echo stale > {shlex.quote(path)}" for path in stale]
+        self.machines.configure(node, {"directory": {"shared_dir": ""}}, prelude="\n".join(lines))
+
+    @contextlib.contextmanager
+    def changed(self, node: int, **options: Any) -> Iterator[None]:
+        """A node that is configured otherwise for a while."""
+        self._restart(node, **options)
+        try:
+            yield
+        finally:
+            self._restart(node)
 
     def start(self, job: Job, params: Mapping[str, str] = PARAMS, *more: object) -> subprocess.Popen[str]:
         """Start a calculation on the master."""
@@ -72,24 +96,43 @@ class Apart:
         """The log of the last calculation."""
         return self.machines.quakegrid("jobs", "logs", "-1").stdout
 
+    def served_nodes(self) -> set[str]:
+        """The nodes that the last calculation's log names as served."""
+        return {node for node in ("node1", "node2", "node3") if f"node {node} does not share" in self.log()}
+
+    def wait_until_warm(self, *nodes: int) -> None:
+        """Wait until nodes can work, and the broker knows."""
+        for node in nodes:
+            warm = self.machines.agentctl(node, "warm")
+            assert warm.returncode == 0, warm.stderr
+        self.machines.wait_for_cores({node: self.machines.cores[node] for node in NAMED})
+
+    def _restart(self, node: int, **options: Any) -> None:
+        self.configure(node, **options)
+        self.machines.stop_agent(node)
+        self.machines.start_agent(node)
+        self.wait_until_warm(node)
+
+
+def _models() -> list[Path]:
+    """The source models of all cases, as `Apart.run` puts them below its folder."""
+    spec = importlib.util.find_spec("openquake")
+    assert spec is not None
+    roots = [Path(root, "qa_tests_data") for root in spec.submodule_search_locations or ()]
+    return [
+        Path(case.folder, "inputs", path.relative_to(root / case.folder))
+        for root in roots
+        for case in CASES
+        for path in (root / case.folder).rglob("*.xml")
+    ]
+
 
 @contextlib.contextmanager
-def running_apart(cores: tuple[int, ...] = (1, 1, 1)) -> Iterator[Apart]:
-    """A master and nodes that are warm."""
-    with running_machines(*cores, configured=NODES, preload="openquake") as machines:
+def running_apart(*cores: int) -> Iterator[Apart]:
+    """A master, two nodes that are warm, and a guest that is not of the cluster yet."""
+    with running_machines(*cores, configured=NAMED, preload="openquake") as machines:
         apart = Apart(machines)
         for node in machines.network.nodes:
             machines.start_agent(node)
-        machines.wait_for_cores({node: cores[node] for node in NODES})
-        for node in machines.network.nodes:
-            warm = machines.agentctl(node, "warm")
-            assert warm.returncode == 0, warm.stderr
-        machines.wait_for_cores({node: cores[node] for node in NODES})
+        apart.wait_until_warm(*machines.network.nodes)
         yield apart
-
-
-@pytest.fixture(scope="module")
-def apart() -> Iterator[Apart]:
-    """Two nodes with a core each."""
-    with running_apart() as found:
-        yield found
