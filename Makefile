@@ -112,6 +112,10 @@ test-all: check ## Check, then all tests, with every case of the engine
 test-people: install ## Test with several accounts on one machine (needs root; part of `make test` where it is)
 	@$(PY) -m pytest -rs tests/people
 
+.PHONY: test-nofs
+test-nofs: install ## Test clusters whose machines share no files (needs root; a part belongs to `make test`)
+	@$(PY) -m pytest -rs --full tests/nofs
+
 .PHONY: test-compose
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
 	@tests/system/with_docker.sh $(PY) -m pytest --compose tests/system/test_compose.py
@@ -155,6 +159,10 @@ bench-agent: install ## Measure the agent: workers that start and are killed, an
 .PHONY: bench-crowd
 bench-crowd: install ## Measure a thousand real workers on this machine (some minutes, 8 GB of memory)
 	@$(PY) -m benchmarks.bench_crowd
+
+.PHONY: bench-nofs
+bench-nofs: install ## Measure calculations whose files are served against shared files (ROUNDS=3, some minutes)
+	@$(PY) -m benchmarks.nofs
 
 .PHONY: bench-web
 bench-web: install ## Measure the web service with many open pages (a minute)
