@@ -108,6 +108,21 @@ coverage: install ## Run the tests of `make test`, and measure which lines and b
 test-all: check ## Check, then all tests, with every case of the engine
 	@$(PY) -m tests --full
 
+# The engines before the newest one that are tested; each has an environment of its own.
+ENGINES := 3.23 3.24 3.25
+
+$(VENV)/engines/%/.installed: $(UV) pyproject.toml uv.lock
+	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(VENV)/engines/$*
+	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/engines/$* $(UV) sync --quiet --frozen \
+		--extra engine-$(subst .,-,$*)
+	@touch $@
+
+.PHONY: test-versions
+test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 calculations with the plain engine of each version that QuakeGrid knows
+	@for engine in $(PY) $(ENGINES:%=$(VENV)/engines/%/bin/python); do \
+		echo "--- $$($$engine -c 'from importlib.metadata import version; print(version("openquake.engine"))')"; \
+		$$engine -m pytest --full tests/engine/test_same_numbers.py || exit; done
+
 .PHONY: test-people
 test-people: install ## Test with several accounts on one machine (needs root; part of `make test` where it is)
 	@$(PY) -m pytest -rs tests/people

@@ -30,8 +30,9 @@ from benchmarks.support.tiny_tasks import empty, first, large
 from benchmarks.support.two_jobs import tiny_share
 from benchmarks.support.without_end import figures as figures_without_end
 from quakegrid import ClusterExecutor, LocalCluster, testing
-from quakegrid.transport import credentials, lane_sockets
+from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 
 WORKERS = 2
 ROUNDS = 3
@@ -150,7 +151,7 @@ def echo_router(endpoint: str, authkey: str) -> None:
     """Pass messages between one client and one worker."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     zap, router = lane_sockets.open_zap(context), lane_sockets.bind_router(context, endpoint, authkey)
-    public = credentials.curve_keys(authkey).door.client_public
+    public = lane_keys.curve_keys(authkey).door.client_public
     poller = zmq.Poller()
     poller.register(zap, zmq.POLLIN)
     poller.register(router, zmq.POLLIN)
@@ -173,7 +174,7 @@ def echo_router(endpoint: str, authkey: str) -> None:
 def echo_worker(endpoint: str, authkey: str) -> None:
     """Answer a number with as many bytes."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    door = credentials.curve_keys(authkey).door
+    door = lane_keys.curve_keys(authkey).door
     dealer = lane_sockets.connect_dealer(context, endpoint, door, b"worker")
     answer_probe(dealer)
     dealer.recv()
@@ -193,7 +194,7 @@ def echo(port: int) -> Iterator[zmq.Socket[bytes]]:
     for process in processes:
         process.start()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    door = credentials.curve_keys(authkey).door
+    door = lane_keys.curve_keys(authkey).door
     dealer = lane_sockets.connect_dealer(context, endpoint, door, b"client")
     try:
         answer_probe(dealer)

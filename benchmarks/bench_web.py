@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import shutil
 import statistics
 import subprocess
@@ -15,12 +14,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 
 from benchmarks.support.figures import Figure, report
+from benchmarks.web import pages
+from benchmarks.web import transfers as transfers_
 from quakegrid import testing
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.states import JobState
@@ -35,6 +37,7 @@ JOBS = 200
 CHANGES = 40
 ENGINE_REQUESTS = 20
 STARTS = 8
+LOOKS = 50
 CASE = "classical/case_01"
 MS = 1000.0
 MIB = 1 << 20
@@ -65,30 +68,6 @@ def cluster(folder: Path) -> Iterator[Settings]:
         call("down", "--force")
 
 
-class Page:
-    """One open page: reads events, and notes when it heard of which job."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.heard_s: dict[int, float] = {}
-
-    async def follow(self, opened: asyncio.Event) -> None:
-        """Read until cancelled."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(f"GET /live/jobs HTTP/1.1\r\nHost: localhost:{self._port}\r\n\r\n".encode())
-        kind = ""
-        while line := await reader.readline():
-            name, _, value = line.decode().rstrip("\n").partition(": ")
-            if name == "event":
-                kind = value
-                opened.set()
-            elif name == "data" and kind == "job":
-                job = json.loads(value)
-                if job["state"] == "executing":
-                    self.heard_s.setdefault(job["id"], time.perf_counter())
-        writer.close()
-
-
 async def ask(port: int, path: str, latencies_ms: list[float]) -> None:
     """One request on a connection of its own, as scripts do it."""
     start_s = time.perf_counter()
@@ -100,40 +79,36 @@ async def ask(port: int, path: str, latencies_ms: list[float]) -> None:
     latencies_ms.append((time.perf_counter() - start_s) * MS)
 
 
-async def crowd(settings: Settings, database: DbClient) -> tuple[list[float], list[float]]:
-    """Latencies of requests, and delays of events at all pages; milliseconds."""
-    pages = [Page(settings.web_port) for _ in range(PAGES)]
-    opened = [asyncio.Event() for _ in pages]
-    following = [asyncio.create_task(page.follow(event)) for page, event in zip(pages, opened, strict=True)]
-    await asyncio.gather(*(event.wait() for event in opened))
-    changing = asyncio.create_task(asyncio.to_thread(change_jobs, database))
+async def ask_often(port: int) -> list[float]:
+    """Latencies of so many requests a second; milliseconds."""
     latencies_ms: list[float] = []
     asking = []
     begin_s = time.perf_counter()
     for number in range(SECONDS * REQUESTS_PER_S):
         await asyncio.sleep(max(0.0, begin_s + number / REQUESTS_PER_S - time.perf_counter()))
         path = "/v1/calc/1/status" if number % 2 else "/v1/calc/list"
-        asking.append(asyncio.create_task(ask(settings.web_port, path, latencies_ms)))
+        asking.append(asyncio.create_task(ask(port, path, latencies_ms)))
     await asyncio.gather(*asking)
-    changed_s = await changing
-    # Pages tell nobody; what is waited for is the last event at the last page.
-    while any(len(page.heard_s.keys() & changed_s.keys()) < len(changed_s) for page in pages):  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
-    for task in following:
-        task.cancel()
-    delays_ms = [(page.heard_s[job_id] - at_s) * MS for page in pages for job_id, at_s in changed_s.items()]
-    return latencies_ms, delays_ms
+    return latencies_ms
+
+
+def crowd(settings: Settings, database: DbClient) -> tuple[list[float], list[float]]:
+    """Latencies of requests, and delays of events at all pages; milliseconds."""
+    with pages.opened(settings.web_port, PAGES) as opened, ThreadPoolExecutor(1) as changing:
+        changed_s = changing.submit(change_jobs, database)
+        latencies_ms = asyncio.run(ask_often(settings.web_port))
+        delays_s = opened.delays_s(changed_s.result())
+    return latencies_ms, [delay_s * MS for delay_s in delays_s]
 
 
 def change_jobs(database: DbClient) -> dict[int, float]:
-    """Let jobs begin one after the other; when each did, as soon as the dbserver has said so."""
+    """Let jobs begin one after the other; when each did, by the monotonic clock."""
     changed_s = {}
     for number in range(CHANGES):
         job = make_job(database, f"changing {number}")
         time.sleep(SECONDS / CHANGES / 2)
-        begin_s = time.perf_counter()
+        changed_s[job] = time.monotonic()
         database.jobs.transition(job, JobState.EXECUTING)
-        changed_s[job] = begin_s
     return changed_s
 
 
@@ -171,10 +146,30 @@ def start_requests_ms(port: int, model: Path) -> list[float]:
     return found
 
 
-def most_memory_mib(pid: int) -> float:
-    """The most that a process had in use."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+def transfers(settings: Settings, database: DbClient, folder: Path, pid: int) -> list[Figure]:
+    """A file of a gigabyte, an upload that is too large, and slow readers."""
+    job = database.jobs.create_job(
+        data_dir=str(folder), calculation_mode="classical", description="large", user_name="bench"
+    )
+    transfers_.write_datastore(Path(f"{job.ds_calc_dir}.hdf5"))
+    port, path = settings.web_port, f"/v1/calc/{job.id}/datastore"
+    before_mib = transfers_.memory_mib(pid, "VmHWM")
+    download_s, size = transfers_.download_s(port, path)
+    downloaded_mib = transfers_.memory_mib(pid, "VmHWM")
+    refused_s, taken_mib = transfers_.refused_upload(port)
+    with transfers_.slow_readers(port, path):
+        latencies_ms: list[float] = []
+        for _ in range(LOOKS):
+            asyncio.run(ask(port, "/v1/calc/1/status", latencies_ms))
+    return [
+        Figure("datastore of 1 GB, speed", size / MIB / download_s, "MB/s"),
+        Figure(
+            "datastore of 1 GB, memory above the most before", downloaded_mib - before_mib, "MiB", at_most=8
+        ),
+        Figure("upload of 2 GB, time until it is refused", refused_s * MS, "ms", at_most=500),
+        Figure("upload of 2 GB, taken from the sender", taken_mib, "MB", at_most=32),
+        Figure("status beside 200 slow readers, p50", statistics.median(latencies_ms), "ms", at_most=30),
+    ]
 
 
 def main() -> int:
@@ -186,12 +181,14 @@ def main() -> int:
             for number in range(JOBS):
                 make_job(database, f"job {number}")
             say(f"requests beside {PAGES} live pages ...")
-            latencies_ms, delays_ms = asyncio.run(crowd(settings, database))
+            latencies_ms, delays_ms = crowd(settings, database)
+            say("large files ...")
+            large = transfers(settings, database, Path(folder), record.pid)
         say("requests that need the engine ...")
         engine_ms = engine_requests_ms(settings.web_port)
         say("calculations that are sent ...")
         started_ms = start_requests_ms(settings.web_port, Path(folder, "case"))
-        memory_mib = most_memory_mib(record.pid)
+        memory_mib = transfers_.memory_mib(record.pid, "VmHWM")
     p99 = statistics.quantiles(latencies_ms, n=100)[98]
     return report(
         [
@@ -203,6 +200,7 @@ def main() -> int:
             Figure(
                 "calculation that is sent, accepted, p50", statistics.median(started_ms), "ms", at_most=1000
             ),
+            *large,
             Figure("memory of the web service, most", memory_mib, "MiB", at_most=150),
         ]
     )

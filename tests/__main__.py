@@ -23,7 +23,7 @@ from tests.unit.house.test_imports import PURE, ROOT
 
 RESULTS = ROOT / "build" / "tests"
 REPORT = ROOT / "build" / "coverage"
-GROUPED = ("--dist=loadgroup", "--no-loadscope-reorder")  # see tests/conftest.py
+GROUPED = ("--dist=loadscope", "--no-loadscope-reorder")  # see tests/groups.py
 QUICK = ("tests/unit", "tests/property")
 # How pytest ends where no test is chosen, and where tests failed; and what coverage.py writes.
 NO_TESTS = 5

@@ -11,11 +11,11 @@ import signal
 import pytest
 
 from quakegrid.machine import temporary_clusters
+from tests.groups import pytest_xdist_make_scheduler, rank
+
+__all__ = ["pytest_xdist_make_scheduler"]
 
 OPTIONS = ("full", "compose", "slurm", "vm")
-# Tests that share a cluster of the whole session stay in one process; all others stay with their module.
-SHARED_CLUSTERS = ("tests/engine/", "tests/faults/")
-PEOPLE = "tests/people/"  # all of them share one machine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,22 +38,11 @@ def pytest_configure() -> None:
     temporary_clusters.LAST_PORT = temporary_clusters.FIRST_PORT + width
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is marked by the name of an option that is not given, and group the rest."""
+    """Deselect what is marked by the name of an option that is not given; sort long groups to the front."""
     for name in OPTIONS:
         if not config.getoption(f"--{name}"):
             marked = [item for item in items if item.get_closest_marker(name)]
             config.hook.pytest_deselected(items=marked)
             items[:] = [item for item in items if item not in marked]
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-
-
-def _group(item: pytest.Item) -> str:
-    """The tests that pytest-xdist runs in one process."""
-    path, _, _ = item.nodeid.partition("::")
-    if path.startswith(PEOPLE):
-        return PEOPLE
-    uses_cluster = "cluster" in getattr(item, "fixturenames", ())
-    return "cluster" if uses_cluster and path.startswith(SHARED_CLUSTERS) else path
+    items.sort(key=lambda item: rank(item.nodeid))

@@ -19,7 +19,7 @@ from quakegrid.files.reader import FileReader
 from quakegrid.files.rules.blocks import block_count, place_of
 from quakegrid.files.server import FileServer
 from quakegrid.settings import config, lane_secrets
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 
 SESSION = 5
@@ -70,10 +70,10 @@ def measure(byte_count: int, node_count: int) -> float:
 
 def _give(settings: config.Settings, endpoint: str, path: Path, node_count: int) -> float:
     secret = lane_secrets.of_broker(settings.state_dir)
-    keys, token_key = credentials.curve_keys(secret).door, credentials.token_key(secret)
+    keys, token_key = lane_keys.curve_keys(secret).door, lane_keys.token_key(secret)
     library = Library()
     libraries.WHOLE_BYTES = 16 << 20
-    own = LaneDoor(endpoint, keys, SESSION, credentials.session_token(token_key, SESSION))
+    own = LaneDoor(endpoint, keys, SESSION, lane_keys.session_token(token_key, SESSION))
     server = FileServer(own, library, lambda: None, print)
     library.begin({str(path.with_name("calc_1.hdf5"))}, {})
     context = multiprocessing.get_context("spawn")
@@ -81,7 +81,7 @@ def _give(settings: config.Settings, endpoint: str, path: Path, node_count: int)
     nodes = []
     for number in range(node_count):
         worker_id = f"w{number}"
-        token = credentials.worker_token(token_key, SESSION, worker_id)
+        token = lane_keys.worker_token(token_key, SESSION, worker_id)
         door = LaneDoor(endpoint, keys, SESSION, token, worker_id)
         nodes.append(context.Process(target=read_all, args=(door, str(path), seconds)))
     for node in nodes:

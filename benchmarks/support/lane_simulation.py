@@ -2,7 +2,8 @@
 
 Deterministic: the same tasks give the same times. What is modelled: a lane of one thread that needs time
 for each message, the way there and back, workers that run what they hold in the order it came and give
-back what they have not begun, once the task that runs lets them look.
+back what they have not begun, once the task that runs lets them look, and a driver that keeps what the
+lane should not have yet (the real window of a driver).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from quakegrid.session.task_window import TaskWindow
 from services.lane.tasks import events as core
 from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
 from services.lane.tasks.scheduler import Scheduler
@@ -82,12 +84,14 @@ class Simulation:
         self._workers: dict[Peer, _Worker] = {}
         self._heap: list[tuple[float, int, int, Peer, Lease | None]] = []
         self._number = 0
-        self._mail: deque[tuple[float, core.Event]] = deque()  # for the lane, by arrival
+        self._mail: list[tuple[float, int, core.Event]] = []  # for the lane, a heap by arrival
+        self._window = TaskWindow()
         self._lane_s = 0.0
         self._spans: list[tuple[float, float]] = []
         self._queued_count = len(job.durations_s)
         self._recall_count = 0
         self._tail_s = 0.0
+        self._window.expect_workers(sum(node_cores))
         self._submit()
         for node, count in enumerate(node_cores):
             for place in range(count):
@@ -111,21 +115,30 @@ class Simulation:
         )
 
     def _submit(self) -> None:
-        """The driver has submitted everything when the first worker comes."""
-        job, handle = self._job, self._scheduler.handle
+        """The driver has sent what its window takes when the first worker comes."""
+        handle = self._scheduler.handle
         handle(core.SessionOpened(SESSION, 3), 0.0)
         handle(core.DriverJoined(SESSION, DRIVER), 0.0)
-        for number in range(len(job.durations_s)):
-            weight = job.weights[number] if job.weights else 1.0
-            task = core.TaskSubmitted(
-                SESSION, TaskId(number), DRIVER, "task", weight=weight, expected_s=job.expected_s
-            )
-            handle(task, 0.0)
+        for number in range(len(self._job.durations_s)):
+            if self._window.is_open:
+                self._window.send(number, 0)
+                handle(self._task(number), 0.0)
+            else:
+                self._window.wait(number, self._weight(number))
+
+    def _weight(self, number: int) -> float:
+        return self._job.weights[number] if self._job.weights else 1.0
+
+    def _task(self, number: int) -> core.TaskSubmitted:
+        weight, expected_s = self._weight(number), self._job.expected_s
+        return core.TaskSubmitted(
+            SESSION, TaskId(number), DRIVER, "task", weight=weight, expected_s=expected_s
+        )
 
     def _join(self, name: str, node: str) -> None:
         peer = Peer(name.encode())
         self._workers[peer] = _Worker()
-        self._mail.append((LATENCY_S, core.WorkerJoined(SESSION, WorkerId(name), node, peer)))
+        self._write(LATENCY_S, core.WorkerJoined(SESSION, WorkerId(name), node, peer))
 
     # --- the lane
 
@@ -136,13 +149,27 @@ class Simulation:
             if not self._mail or self._mail[0][0] > now_s:
                 break
             now_s += MESSAGE_S
-            _, event = self._mail.popleft()
+            _, _, event = heapq.heappop(self._mail)
             if isinstance(event, core.TaskReturned):
                 self._queued_count += 1
                 self._recall_count += 1
             self._perform(self._scheduler.handle(event, now_s))
+            if isinstance(event, core.OutcomeArrived):
+                self._refill(event.lease.task_id, now_s)
         self._lane_s = now_s
         self._perform(self._scheduler.place())
+
+    def _refill(self, ended: int, now_s: float) -> None:
+        """The driver hears of an outcome, and sends the next tasks."""
+        self._window.end(ended)
+        while (number := self._window.next()) is not None:
+            self._window.send(number, 0)
+            self._write(now_s + 2 * LATENCY_S, self._task(number))
+
+    def _write(self, at_s: float, event: core.Event) -> None:
+        """A message to the lane arrives."""
+        self._number += 1
+        heapq.heappush(self._mail, (at_s, self._number, event))
 
     def _perform(self, actions: Sequence[core.Action]) -> None:
         for action in actions:
@@ -174,7 +201,7 @@ class Simulation:
             worker.waiting.append(lease)
         elif worker.running is not None:
             outcome = core.OutcomeArrived(worker.running, WorkerId(peer.decode()), now_s - worker.begin_s)
-            self._mail.append((now_s + LATENCY_S, outcome))
+            self._write(now_s + LATENCY_S, outcome)
             worker.running = None
         if worker.running is None and worker.waiting:
             self._begin(now_s, peer, worker)
@@ -193,7 +220,7 @@ class Simulation:
         elif lease in worker.waiting:
             worker.waiting.remove(lease)
             returned = core.TaskReturned(lease, WorkerId(peer.decode()))
-            self._mail.append((now_s + LATENCY_S, returned))
+            self._write(now_s + LATENCY_S, returned)
 
 
 def lower_bound_s(core_count: int, durations_s: Sequence[float]) -> float:

@@ -31,13 +31,19 @@ STOP_ORDER = ("web", "agent", "broker", "dbserver")
 @click.option(
     "--cores", type=click.IntRange(min=1), metavar="N", help="Use N cores of this machine (default: all)."
 )
-def up(cores: int | None) -> None:
+@click.option(
+    "--try-engine",
+    "tries_engine",
+    is_flag=True,
+    help="Try a version of the engine that QuakeGrid does not know.",
+)
+def up(cores: int | None, tries_engine: bool) -> None:
     """Start the cluster of this machine.
 
     Starts dbserver, broker, agent and web pages in the background. The first time, it makes the state folder
     with a configuration file, which holds a random key that only you can read.
     """
-    settings, started = bring_up(options.state_dir(), cores)
+    settings, started = bring_up(options.state_dir(), cores, tries_engine=tries_engine)
     _check_serving(settings)
     if not started:
         say("QuakeGrid is already up on this machine:")
@@ -47,7 +53,7 @@ def up(cores: int | None) -> None:
         address = f"http://{record.address}/" if name == "web" else record.address
         say(f"  {name:<9} pid {record.pid:<8} {address}")
     say(f"  state and logs in {settings.state_dir}")
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *_engine_warnings(settings)):
         say(f"warning: {warning}")
     if "agent" in started:
         say("The engine is being loaded in the background; after an installation this takes a minute or two.")
@@ -55,7 +61,15 @@ def up(cores: int | None) -> None:
     say(f"Next: `{program} demo`, `{program} run job.ini`, `{program} status`, `{program} down`")
 
 
-def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple[str, ...]]:
+def _engine_warnings(settings: Settings) -> list[str]:
+    """What is to be said of an engine that is only tried."""
+    doubt = engine_version.doubt() if settings.try_engine and engine_version.installed_version() else ""
+    return [doubt] if doubt else []
+
+
+def bring_up(
+    state_dir: Path | None, cores: int | None, *, tries_engine: bool = False
+) -> tuple[Settings, tuple[str, ...]]:
     """Start what does not run yet.
 
     Returns:
@@ -65,15 +79,16 @@ def bring_up(state_dir: Path | None, cores: int | None) -> tuple[Settings, tuple
     """
     state_dir = (state_dir or config.default_state_dir()).absolute()
     installation.refuse_if_installed(state_dir, "quakegrid up", "start")
-    if sections.ENGINE in config.load_settings(state_dir).preload:
-        engine_version.check_engine()
+    settings = config.load_settings(state_dir)
+    if sections.ENGINE in settings.preload:
+        engine_version.check_engine(tries_others=tries_engine or settings.try_engine)
     with own_cluster.locked(
         state_dir, lambda: say("another `quakegrid up` or `down` is at work; waiting for it")
     ):
         before = local_services.running(config.load_settings(state_dir))
         if "agent" in before and cores is not None:
             raise errors.StateError("the cluster runs already; `quakegrid down`, then `up --cores` again")
-        own_cluster.prepare_state(state_dir, authkeys.new_authkey, cores)
+        own_cluster.prepare_state(state_dir, authkeys.new_authkey, cores, tries_engine=tries_engine)
         settings = config.load_settings(state_dir)
         missing = tuple(name for name in service_files.SERVICES if name not in before)
         local_services.check_ports(settings, missing)

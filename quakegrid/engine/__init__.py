@@ -1,4 +1,4 @@
-"""The bridge to openquake.engine 3.26.x, which stays unmodified. Importing from it imports the engine.
+"""The bridge to openquake.engine 3.23 to 3.26, which stays unmodified. Importing from it imports the engine.
 
     template   preload.py > seams.py          replaces attributes of the engine, in three tables
       forks drivers: driver/main.py           the engine's own master side of a command

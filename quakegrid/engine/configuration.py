@@ -17,7 +17,7 @@ from typing import Any
 import openquake.baselib
 from openquake.baselib import config
 
-from quakegrid.engine import this_process
+from quakegrid.engine import this_process, versions
 from quakegrid.machine import temporary_folders
 from quakegrid.settings import config as quakegrid_config
 from quakegrid.settings import keyless
@@ -94,7 +94,8 @@ def take_temporary_folder() -> None:
     except OSError as exc:
         print(f"temporary files will stay in {tempfile.gettempdir()}: {exc}", file=sys.stderr)
         return
-    config.directory.custom_tmp = str(folder)  # upstream asks for it beside `tempfile`
+    if not versions.ARE_RATES_IN_CUSTOM_TMP:
+        config.directory.custom_tmp = str(folder)  # upstream asks for it beside `tempfile`
 
 
 def extend_path(python_path: str) -> None:
@@ -125,4 +126,6 @@ def _adapt() -> None:
     config.distribution.oq_distribute = "zmq"
     if config.directory.custom_tmp:
         os.environ["TMPDIR"] = config.directory.custom_tmp
+    if versions.ARE_RATES_IN_CUSTOM_TMP:
+        config.directory.custom_tmp = ""
     tempfile.tempdir = None

@@ -29,7 +29,7 @@ def preload(settings: Settings) -> str:
     Raises:
         EngineMissingError: not installed, or not a version that we know.
     """
-    version = engine_version.check_engine()
+    version = engine_version.check_engine(tries_others=settings.try_engine)
     this_process.prepare(settings)
     seams.install(seams.OF_TASKS)
     configuration.read_in_template(settings.paths)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from openquake.commonlib import logs
 
-from quakegrid.engine import attributes, this_process
+from quakegrid.engine import attributes, this_process, versions
 from quakegrid.engine.driver import calculations, commands, exports
 from quakegrid.engine.tasks.cluster_master import ClusterMaster
 from quakegrid.engine.tasks.shared_arrays import SharedArray
@@ -58,11 +58,13 @@ def _open_socket(end_point: str, socket_type: int, mode: str, timeout: int = 60)
 
 def _dbcmd(action: str, *args: Any) -> Any:
     for arg in args:
-        if type(arg) not in logs.SIMPLE_TYPES:
+        if type(arg) not in versions.SIMPLE_TYPES:
             raise TypeError(f"{arg} is not a simple type")  # upstream's own words
     if action.startswith("workers_"):
         return getattr(this_process.current().worker_master(), action[8:])()
-    return this_process.current().dbcmd(action, *args)
+    if (answer := versions.answer_here(action)) is not None:
+        return answer
+    return this_process.current().dbcmd(versions.RENAMED.get(action, action), *args)
 
 
 def _worker_master(zworkers: Any = None, receiver_ports: Any = None) -> Any:  # noqa: ARG001
@@ -101,6 +103,7 @@ OF_TASKS = (
     Seam("openquake.baselib.parallel", "Socket", _instead(_open_socket)),
     # What tasks of conditioned ground motion fields share travels as blobs, so that they run on any node.
     Seam("openquake.baselib.parallel", "SharedArray", _instead(SharedArray)),
+    Seam("openquake.baselib.parallel", "multispawn", _instead(versions.run_in_turn)),
     # Without hosts nothing asks for the memory of nodes, on ports where nobody listens.
     Seam("openquake.baselib.parallel", "host_cores", _emptied),
     Seam("openquake.baselib.workerpool", "WorkerMaster", _instead(_worker_master)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from quakegrid.transport.credentials import DoorKeys
+from quakegrid.transport.keys.lane_keys import DoorKeys
 
 
 @dataclass(frozen=True, slots=True)

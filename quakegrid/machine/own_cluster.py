@@ -36,14 +36,19 @@ host_cores = 127.0.0.1 {cores}
 oq_distribute = zmq
 """
 
+_TRY_ENGINE = "try_engine = yes"
 
-def prepare_state(state_dir: Path, new_authkey: Callable[[], str], cores: int | None = None) -> Path:
+
+def prepare_state(
+    state_dir: Path, new_authkey: Callable[[], str], cores: int | None = None, *, tries_engine: bool = False
+) -> Path:
     """Make the state folder, the user's data folder and the configuration, as far as they are missing.
 
     Args:
         state_dir: absolute; gets mode 0700 when it is made.
         new_authkey: makes the secret of a new configuration.
         cores: how many cores of this machine the cluster may use, -1 for all; None: as before.
+        tries_engine: whether a version of the engine that QuakeGrid does not know is tried from now on.
     Returns:
         The path of the configuration file, of mode 0600.
     Raises:
@@ -68,9 +73,11 @@ def prepare_state(state_dir: Path, new_authkey: Callable[[], str], cores: int | 
     except FileExistsError:
         if cores is not None:
             _set_cores(path, cores)
-        return path
-    text = _TEMPLATE.format(authkey=new_authkey(), state_dir=state_dir, cores=cores or -1)
-    _write(path, descriptor, text)
+    else:
+        text = _TEMPLATE.format(authkey=new_authkey(), state_dir=state_dir, cores=cores or -1)
+        _write(path, descriptor, text)
+    if tries_engine:
+        _try_engine(path)
     return path
 
 
@@ -87,10 +94,25 @@ def _set_cores(path: Path, cores: int) -> None:
             f"{path} has no [zworkers] host_cores; put `host_cores = 127.0.0.1 {cores}` there"
         )
     if changed != text:
-        temporary = path.with_suffix(".tmp")
-        temporary.unlink(missing_ok=True)
-        _write(temporary, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), changed)
-        temporary.replace(path)
+        _rewrite(path, changed)
+
+
+def _try_engine(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    changed, count = re.subn(r"(?m)^try_engine\s*=.*$", _TRY_ENGINE, text)
+    if not count:
+        changed, count = re.subn(r"(?m)^\[agent\]\s*$", f"[agent]\n{_TRY_ENGINE}", text, count=1)
+    if not count:
+        changed = f"{text.rstrip()}\n\n[agent]\n{_TRY_ENGINE}\n"
+    if changed != text:
+        _rewrite(path, changed)
+
+
+def _rewrite(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    _write(temporary, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), text)
+    temporary.replace(path)
 
 
 def _write(path: Path, descriptor: int, text: str) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.transport import lane_sockets
-from quakegrid.transport.credentials import DoorKeys
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys.lane_keys import DoorKeys
 
 
 class DriverSocket:

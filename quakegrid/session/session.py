@@ -23,7 +23,7 @@ from quakegrid.session.task_window import TaskWindow
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.session.worker_output import OnWords
 from quakegrid.settings.config import Settings
-from quakegrid.transport.credentials import DoorKeys
+from quakegrid.transport.keys.lane_keys import DoorKeys
 
 
 class Session:

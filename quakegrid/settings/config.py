@@ -73,6 +73,8 @@ class Settings:
     agent_accounts: AgentAccounts
     # Modules that templates import before they fork; "openquake" stands for all that calculations need.
     preload: tuple[str, ...]
+    # Whether an engine that QuakeGrid was not tested with is tried.
+    try_engine: bool
     serialize_jobs: int
     max_attempts: int
     # Bytes of payloads that a lane keeps in memory; the rest waits in `custom_tmp`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import datetime
 import math
 from urllib.parse import urlsplit
@@ -74,6 +75,14 @@ def preload(text: str) -> tuple[str, ...]:
     if "none" in names or not all(part.isidentifier() for name in names for part in name.split(".")):
         raise ValueError(text)
     return names
+
+
+def yes_or_no(text: str) -> bool:
+    """`yes` or `no`, in the words that `configparser` knows."""
+    try:
+        return configparser.ConfigParser.BOOLEAN_STATES[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
 
 
 def byte_count(text: str) -> int:

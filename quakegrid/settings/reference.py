@@ -71,6 +71,7 @@ MEANINGS = {
         "agent",
         "stopped_timeout",
     ): "how long a worker may stay stopped (SIGSTOP) before it is killed and its task is tried again",
+    ("agent", "try_engine"): "whether a version of the engine is tried that QuakeGrid was not tested with",
     ("agent", "worker_memory"): "what a worker may use",
     (
         "agent",

@@ -62,6 +62,7 @@ class AgentKeys(TypedDict):
     agent_limits: AgentLimits
     agent_accounts: AgentAccounts
     preload: tuple[str, ...]
+    try_engine: bool
 
 
 class JobKeys(TypedDict):
@@ -247,6 +248,7 @@ def read_agent(reader: Reader, dbserver_host: str) -> AgentKeys:
             conversions.preload,
             "openquake (drivers and workers have the engine), names of modules, both, or none",
         ),
+        "try_engine": reader.parse("agent", "try_engine", False, conversions.yes_or_no, "yes or no"),
     }
 
 

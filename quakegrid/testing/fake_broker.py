@@ -16,7 +16,7 @@ import grpc
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2, sessions_pb2_grpc
 from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 
 WAIT_S = 20.0
 _LOOK_S = 0.01
@@ -52,10 +52,10 @@ class FakeBroker(sessions_pb2_grpc.SessionsServicer):
 
     def admit(self, settings: Settings, session_id: int, lane_endpoint: str, core_count: int = 2) -> None:
         """Admit the session, or admit it again."""
-        token = credentials.session_token(
-            credentials.token_key(lane_secrets.of_broker(settings.state_dir)), session_id
+        token = lane_keys.session_token(
+            lane_keys.token_key(lane_secrets.of_broker(settings.state_dir)), session_id
         )
-        door = credentials.curve_keys(lane_secrets.of_broker(settings.state_dir)).door
+        door = lane_keys.curve_keys(lane_secrets.of_broker(settings.state_dir)).door
         keys = orders_pb2.LaneKeys(
             server_public=door.server_public.decode(),
             client_public=door.client_public.decode(),

@@ -15,8 +15,9 @@ from typing import Self
 
 from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials, lane_sockets
+from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 
 WAIT_S = 20.0
@@ -81,7 +82,7 @@ class FakeLane:
         # Routing ids of all drivers that said something.
         self.peers: set[bytes] = set()
         secret = lane_secrets.of_broker(settings.state_dir)
-        self._public = credentials.curve_keys(secret).door.client_public
+        self._public = lane_keys.curve_keys(secret).door.client_public
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = lane_sockets.open_zap(self._context)
         self._router = lane_sockets.bind_router(self._context, self.endpoint, secret)

@@ -1,55 +1,27 @@
-"""Keys and credentials, derived from the cluster's one secret, the authkey.
+"""Certificates of processes and credentials of connections, from the cluster's one secret, the authkey.
 
-HKDF-SHA256 with a label of its own for each use gives the cluster's CA key (mutual TLS on every gRPC
-port). In the same way the broker's own secret gives the CURVE key pairs (every ZeroMQ
-port) and the tokens of sessions and workers. Every process with the authkey signs its own certificate, so
-there is no file to copy: two certificates of one CA key verify each other wherever they were made.
-Does not depend on addresses, or on the messages of the connections.
+The authkey gives the cluster's CA key (mutual TLS on every gRPC port). Every process with the authkey signs
+its own certificate, so there is no file to copy: two certificates of one CA key verify each other wherever
+they were made. `keys/` derives the CA key, and the keys of lanes. Does not depend on addresses, or on the
+messages of the connections.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime
-import functools
-import hmac
 from dataclasses import dataclass, field
 
 import grpc
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import x25519
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from quakegrid import errors
 from quakegrid.access.principals import Principal
 from quakegrid.access.proofs import Certified, ClusterKeys, KeyProof, Keyring, Proof, Renewed, keys_of
 from quakegrid.transport.certificates import Authority
+from quakegrid.transport.keys.derived_keys import derive
 
 # Of a service; it makes itself another one when half of it is over.
 CERTIFICATE_LIFE = datetime.timedelta(days=30)
-
-_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-
-
-@dataclass(frozen=True, slots=True)
-class DoorKeys:
-    """What a peer needs to connect to a lane, z85-encoded as ZeroMQ takes them; its `repr` shows no secret.
-
-    The same for all peers and lanes of a broker. Its secret cannot be found from them. Behind the door a
-    peer proves by a token for whom it speaks.
-    """
-
-    server_public: bytes
-    client_public: bytes
-    client_secret: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class CurveKeys:
-    """The keys of a lane: its own secret, and those of its peers; its `repr` shows no secret."""
-
-    server_secret: bytes = field(repr=False)
-    door: DoorKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +53,6 @@ class Identity:
         if isinstance(proof, Keyring) and proof.keys is not self.keys:
             return True
         return self.is_due(now_time)
-
-
-def _derive(authkey: str, label: str, length: int = 32) -> bytes:
-    kdf = HKDF(algorithm=hashes.SHA256(), length=length, salt=b"quakegrid/v1", info=label.encode())
-    return kdf.derive(authkey.encode())
 
 
 def new_identity(proof: KeyProof, now_time: datetime.datetime | None = None) -> Identity:
@@ -126,8 +93,8 @@ def authority_of(keys: ClusterKeys) -> Authority:
     former = None
     if keys.old:
         until_time = datetime.datetime.fromtimestamp(keys.old_until_s, datetime.UTC)
-        former = Authority(_derive(keys.old, "tls-ca", 48), fingerprint(keys.old)), until_time
-    return Authority(_derive(keys.active, "tls-ca", 48), fingerprint(keys.active), former)
+        former = Authority(derive(keys.old, "tls-ca", 48), fingerprint(keys.old)), until_time
+    return Authority(derive(keys.active, "tls-ca", 48), fingerprint(keys.active), former)
 
 
 class Signer:
@@ -198,48 +165,6 @@ def credentials_of(identity: Identity) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
 
 
-@functools.lru_cache(maxsize=4)
-def curve_keys(secret: str) -> CurveKeys:
-    """The CURVE key pairs of a broker's lanes: one for processes that bind, one for those that connect."""
-    server_public, server_secret = _curve_pair(_derive(secret, "curve-server"))
-    client_public, client_secret = _curve_pair(_derive(secret, "curve-client"))
-    return CurveKeys(server_secret, DoorKeys(server_public, client_public, client_secret))
-
-
-def _curve_pair(secret: bytes) -> tuple[bytes, bytes]:
-    private = x25519.X25519PrivateKey.from_private_bytes(secret)
-    return z85_encode(private.public_key().public_bytes_raw()), z85_encode(secret)
-
-
-def z85_encode(data: bytes) -> bytes:
-    """Encode bytes, a multiple of 4 long, as ZeroMQ's Z85 text (RFC 32/Z85)."""
-    text: list[str] = []
-    for start in range(0, len(data), 4):
-        word = int.from_bytes(data[start : start + 4])
-        text.extend(_Z85[word // 85**power % 85] for power in (4, 3, 2, 1, 0))
-    return "".join(text).encode()
-
-
 def fingerprint(authkey: str) -> str:
     """A short text that tells two authkeys apart and reveals nothing of them."""
-    return base64.b32encode(_derive(authkey, "fingerprint", 5)).decode().lower()
-
-
-def token_key(secret: str) -> bytes:
-    """The key of the tokens below; make it once."""
-    return _derive(secret, "lane-tokens")
-
-
-def session_token(key: bytes, session_id: int) -> str:
-    """The token that the broker gives to the driver of a session, to prove itself with: 64 hex digits."""
-    return hmac.digest(key, f"driver {session_id}".encode(), "sha256").hex()
-
-
-def worker_token(key: bytes, session_id: int, worker_id: str) -> str:
-    """The token that the broker gives to a worker that it starts, to prove itself with: 64 hex digits."""
-    return hmac.digest(key, f"worker {session_id} {worker_id}".encode(errors="replace"), "sha256").hex()
-
-
-def is_token(shown: str, expected: str) -> bool:
-    """Compare two tokens, in a time that does not depend on where they differ."""
-    return hmac.compare_digest(shown.encode(errors="replace"), expected.encode())
+    return base64.b32encode(derive(authkey, "fingerprint", 5)).decode().lower()

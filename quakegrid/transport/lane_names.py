@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quakegrid.errors import PeerError
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 
 # ZeroMQ takes routing ids of up to 255 bytes.
 MAX_WORKER_ID_BYTES = 128
@@ -89,17 +89,17 @@ def read_name(name: bytes, key: bytes) -> PeerName:
 
     Args:
         name: its routing id.
-        key: of `credentials.token_key`.
+        key: of `lane_keys.token_key`.
     Raises:
         PeerError: the name is no valid proof.
     """
     match name.decode(errors="replace").split(" ", 3):
         case [kind, number, token] if kind in _OF_DRIVERS and _is_id(number):
-            if credentials.is_token(token, credentials.session_token(key, int(number))):
+            if lane_keys.is_token(token, lane_keys.session_token(key, int(number))):
                 return _OF_DRIVERS[kind](int(number))
         case [kind, number, token, worker_id] if kind in _OF_WORKERS and _is_id(number) and worker_id:
-            expected = credentials.worker_token(key, int(number), worker_id)
-            if len(worker_id.encode()) <= MAX_WORKER_ID_BYTES and credentials.is_token(token, expected):
+            expected = lane_keys.worker_token(key, int(number), worker_id)
+            if len(worker_id.encode()) <= MAX_WORKER_ID_BYTES and lane_keys.is_token(token, expected):
                 return _OF_WORKERS[kind](int(number), worker_id)
     raise PeerError("this connection does not prove whose it is; drivers and workers are named by the broker")
 

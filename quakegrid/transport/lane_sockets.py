@@ -10,9 +10,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 from quakegrid.errors import PeerError
-from quakegrid.transport import credentials as security
-from quakegrid.transport.credentials import DoorKeys
 from quakegrid.transport.fast_zmq import SocketBase, zmq
+from quakegrid.transport.keys import lane_keys
+from quakegrid.transport.keys.lane_keys import DoorKeys
 
 PROTOCOL_VERSION = 9
 # Bytes of outcomes that may be on their way to a driver, and after how many it tells that it has taken them.
@@ -64,7 +64,7 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, secret: 
     Raises:
         zmq.ZMQError: the port is taken.
     """
-    keys = security.curve_keys(secret)
+    keys = lane_keys.curve_keys(secret)
     router = context.socket(zmq.ROUTER)
     router.curve_server = True
     router.curve_secretkey = keys.server_secret
@@ -121,7 +121,7 @@ def open_zap(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
 def answer_zap(zap: zmq.Socket[bytes], client_public: bytes) -> bool:
     """Answer one question of ZeroMQ: only the cluster's client key may connect; returns whether it may."""
     version, request_id, _domain, _address, _identity, mechanism, *credentials = zap.recv_multipart()
-    key = security.z85_encode(credentials[0]) if mechanism == b"CURVE" and credentials else b""
+    key = lane_keys.z85_encode(credentials[0]) if mechanism == b"CURVE" and credentials else b""
     is_ours = key == client_public
     code, text = (b"200", b"OK") if is_ours else (b"400", b"unknown key")
     zap.send_multipart([version, request_id, code, text, b"", b""])

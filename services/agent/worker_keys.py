@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 
 from quakegrid.internal.v1 import orders_pb2
-from quakegrid.transport.credentials import DoorKeys
+from quakegrid.transport.keys.lane_keys import DoorKeys
 
 _NAMES = ("server_public", "client_public", "client_secret")
 

@@ -15,8 +15,9 @@ from google.protobuf.message import DecodeError
 
 from quakegrid.errors import PeerError
 from quakegrid.nodes import worker_end_messages
-from quakegrid.transport import credentials, lane_names
+from quakegrid.transport import lane_names
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.transport.lane_names import DriverName, PeerName, WorkerName, worker_name
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec
@@ -117,7 +118,7 @@ class Door:
                 end = worker_end_messages.decode(message.worker_lost)
                 session = self._sessions.get(session_id)
                 if session is not None:
-                    token = credentials.worker_token(self._settings.token_key, session_id, end.worker_id)
+                    token = lane_keys.worker_token(self._settings.token_key, session_id, end.worker_id)
                     peer = Peer(worker_name(session_id, end.worker_id, token))
                     session.lose_worker(peer, end, self._now_s)
                 self._performer.handle(end)

@@ -19,8 +19,9 @@ from quakegrid.machine import parent_death, service_logs
 from quakegrid.reports import task_history_files
 from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import load_settings
-from quakegrid.transport import credentials, lane_sockets
+from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from services.lane.door import Door
 from services.lane.entrance import Entrance
@@ -138,8 +139,8 @@ def main() -> int:
     with contextlib.suppress(BrokenPipeError):  # the broker has gone already: the end of its messages tells
         control.send(lane_pb2.ControlMessage(ready=lane_pb2.LaneReady()).SerializeToString())
     payloads = Payloads(settings.lane_memory_bytes, settings.custom_tmp or None)
-    client_public = credentials.curve_keys(secret).door.client_public
-    token_key = credentials.token_key(secret)
+    client_public = lane_keys.curve_keys(secret).door.client_public
+    token_key = lane_keys.token_key(secret)
     send = functools.partial(lane_sockets.send_frames, router)
     known = DoorSettings(token_key, task_history_files.folder(settings), settings.state_dir)
     door = Door(send, control, payloads, known)

@@ -29,7 +29,7 @@ class Peers:
     """The peers of one lane.
 
     Args:
-        token_key: of `credentials.token_key`.
+        token_key: of `lane_keys.token_key`.
         send_frames: sends the frames of a message; the first one names the peer.
     """
 

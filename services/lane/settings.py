@@ -11,7 +11,7 @@ class DoorSettings:
     """What a door knows of its cluster.
 
     Args:
-        token_key: of `security.token_key`.
+        token_key: of `lane_keys.token_key`.
         records: directory of the task records.
         state_dir: of the cluster on this machine.
     """

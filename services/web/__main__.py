@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -29,6 +30,7 @@ from quakegrid.settings.config import Settings, check_authkey, load_settings  # 
 from quakegrid.settings.hosts import is_loopback  # noqa: E402
 from services.web import app, engine_views  # noqa: E402
 from services.web.backends import Backends  # noqa: E402
+from services.web.connections import PatientProtocol  # noqa: E402
 
 # Pages that follow the cluster hold their connections: they are closed after this time.
 STOP_GRACE_S = 1
@@ -94,7 +96,7 @@ async def serve(settings: Settings) -> int:
             timeout_graceful_shutdown=STOP_GRACE_S,
             limit_concurrency=MOST_AT_ONCE,
             h11_max_incomplete_event_size=MOST_HEADER_BYTES,
-            http="h11",
+            http=PatientProtocol,
             ws="none",
         )
         port = app.bind(settings)
@@ -102,6 +104,9 @@ async def serve(settings: Settings) -> int:
         serving = life.keep(server.serve(sockets=[port]), "port")
         address = f"{settings.web_listen}:{settings.web_port}"
         record = service_files.write(settings, "web", address)
+        # Garbage collections would walk through all modules each time, and everybody would wait.
+        gc.collect()
+        gc.freeze()
         log.info("web_started address=%s", address)
         try:
             await is_over.wait()

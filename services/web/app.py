@@ -22,6 +22,7 @@ from services.web import callers, guard
 from services.web.api import calculations, results, running, server_facts, tags
 from services.web.api.running import Desk
 from services.web.backends import Backends
+from services.web.early_answers import EarlyAnswers
 from services.web.engine_views import EngineViews
 from services.web.live import streams
 from services.web.pages import pages
@@ -64,7 +65,10 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     hosts = guard.known_hosts(settings.web_listen, settings.web_port)
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Gate, hosts=hosts, most_bytes=_most_bytes(settings))],
+        middleware=[
+            Middleware(EarlyAnswers),
+            Middleware(Gate, hosts=hosts, most_bytes=_most_bytes(settings)),
+        ],
         exception_handlers={
             errors.QuakeGridError: _tell_error,
             404: _not_found,

@@ -19,10 +19,13 @@ from typing import Any
 from quakegrid import errors
 from quakegrid.clients import drivers
 from quakegrid.settings.config import Settings, agent_socket
+from services.web.uploads.inputs import LEFT_BYTES
 
 # Requests that run at once, and those that may wait for them.
 RUNNING_COUNT = 4
 WAITING_COUNT = 64
+# Requests whose files have not been taken yet; those that wait have a folder, too.
+MOST_FOLDERS = 100
 # Exports of large calculations take minutes.
 TIMEOUT_S = 600.0
 MOST_LINE_BYTES = 4 << 20
@@ -42,6 +45,7 @@ class EngineViews:
         self._waiting_count = 0
         self._formats: dict[str, list[str]] | None = None
         self._texts: dict[str, bytes] = {}
+        self._folders: list[Path] = []
 
     async def formats(self) -> dict[str, list[str]]:
         """The formats of each kind of output; asked for once, as it depends on the engine's version only."""
@@ -61,10 +65,21 @@ class EngineViews:
         return self._texts[name]
 
     def new_folder(self) -> Path:
-        """A folder for files of one request, private to this user; whoever asks removes it."""
-        return Path(
-            tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=self._settings.custom_tmp or None)
-        )
+        """A folder for files of one request, private to this user; whoever asks removes it.
+
+        Raises:
+            PeerUnreachableError: too many are still there, as readers are slow, or the disk is full.
+        """
+        self._folders = [folder for folder in self._folders if folder.exists()]
+        place = self._settings.custom_tmp or tempfile.gettempdir()
+        if len(self._folders) >= MOST_FOLDERS or shutil.disk_usage(place).free < LEFT_BYTES:
+            raise errors.PeerUnreachableError(
+                f"{len(self._folders)} results are on their way, and there is no room for another; "
+                "try again later"
+            )
+        folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=place))
+        self._folders.append(folder)
+        return folder
 
     async def run(self, name: str, *args: str) -> dict[str, Any]:
         """Run one request; gives what its driver told.

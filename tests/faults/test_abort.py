@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid import testing
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.machine import service_files
 from quakegrid.settings import config
+from tests.faults.conftest import event_based
 from tests.support.clusters import Cluster, Running, running_cluster, wait_for_end
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -66,7 +66,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
     """A job file for somebody else's calculation, of some seconds."""
-    return testing.copy_engine_case("event_based/case_6", tmp_path / "other") / "job.ini"
+    return event_based(tmp_path / "other", 15)
 
 
 def wait_for_nothing_of(cluster: Cluster, kept: set[int], start_s: float) -> None:

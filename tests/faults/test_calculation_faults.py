@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import signal
 import zipfile
 from pathlib import Path
@@ -37,9 +38,9 @@ def run_starmap(cluster: Cluster, folder: Path, task: str, arg: object) -> tuple
     return done.returncode, done.stdout + done.stderr
 
 
-def test_killed_worker_costs_an_attempt_not_the_job(cluster: Cluster, slow: Path) -> None:
-    """Its task runs again on a new worker, and the calculation completes."""
-    running = cluster.start("run", slow)
+def test_killed_worker_costs_an_attempt_not_the_job(cluster: Cluster, medium: Path) -> None:
+    """Its task runs again on a new worker, the calculation completes, and its log tells of the death."""
+    running = cluster.start("run", medium)
     running.wait_for(WORKING)
     (session,) = cluster.json("status")["sessions"]
 
@@ -49,12 +50,14 @@ def test_killed_worker_costs_an_attempt_not_the_job(cluster: Cluster, slow: Path
 
     assert code == 0, output
     assert cluster.job()["state"] == "complete"
+    doing = r"(ran task \d+ \(attempt 1, event_based|held no task)"
+    assert re.search(rf"worker \S+ on node \S+ was killed by SIGKILL .*, while it {doing}", cluster.log())
     cluster.wait_until_quiet()
 
 
-def test_killed_lane_costs_the_job_nothing(cluster: Cluster, slow: Path) -> None:
+def test_killed_lane_costs_the_job_nothing(cluster: Cluster, medium: Path) -> None:
     """Another lane learns from driver and workers what there was; what they ran is not run again."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", medium)
     running.wait_for(WORKING)
     status = cluster.json("status")
     (session,) = status["sessions"]
@@ -325,9 +328,9 @@ def test_command_line_that_is_killed_takes_its_job_along(cluster: Cluster, slow:
     assert cluster.job()["state"] in {"aborted", "failed"}
 
 
-def test_down_asks_before_it_ends_a_job(cluster: Cluster, slow: Path) -> None:
+def test_down_asks_before_it_ends_a_job(cluster: Cluster, medium: Path) -> None:
     """Without a terminal and without --force it refuses, and the job goes on."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", medium)
     running.wait_for(WORKING)
 
     down = cluster.call("down")

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.clusters import Cluster, running_cluster
+from tests.support.clusters import Cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 WORKING = "Sent 3 event_based tasks"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster that these tests may break."""
-    with running_cluster(tmp_path_factory.mktemp("services"), tmp_path_factory.mktemp("home")) as cluster:
-        yield cluster
 
 
 def test_interrupt_while_the_engine_loads_runs_nothing(cluster: Cluster, quick: Path) -> None:
@@ -47,9 +39,9 @@ def kill(cluster: Cluster, victim: str) -> None:
     cluster.kill_service(victim)
 
 
-def test_broker_killed_in_a_calculation_and_started_again(cluster: Cluster, slow: Path) -> None:
+def test_broker_killed_in_a_calculation_and_started_again(cluster: Cluster, medium: Path) -> None:
     """It keeps nothing that driver, workers and agents cannot tell the next one: the job completes."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", medium)
     running.wait_for(WORKING)
     (before,) = cluster.json("status")["sessions"]
     workers = cluster.children()

@@ -17,7 +17,7 @@ from quakegrid.jobs.values import Job
 from quakegrid.nodes.fingerprint import CLOCK_FITS
 from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.broker import Broker, Outside
 from services.broker.drivers.session import DriverSession
@@ -214,7 +214,7 @@ class Stage:
         self.listening = asyncio.Event()
         self.database = FakeDatabase()
         outside: Any = Outside(self._new_link, self._new_lane, self.database.transition)  # type: ignore[arg-type]
-        self._token_key = credentials.token_key(lane_secrets.of_broker(settings.state_dir))
+        self._token_key = lane_keys.token_key(lane_secrets.of_broker(settings.state_dir))
         self.broker = Broker(settings, outside)
         self.broker.start()
         self.link = self.links[NODE]
@@ -230,7 +230,7 @@ class Stage:
 
     def token(self, session_id: int) -> str:
         """What the driver of a session got from an earlier broker."""
-        return credentials.session_token(self._token_key, session_id)
+        return lane_keys.session_token(self._token_key, session_id)
 
     async def session(self, *job_ids: int, **fields: Any) -> DriverSession:
         """A session of a driver on the node, with its workers started if it has its turn."""

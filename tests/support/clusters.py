@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid import testing
+from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.jobs.states import JobState
 from quakegrid.machine import service_files
 from quakegrid.settings import config
 
@@ -75,10 +77,12 @@ class Cluster:
 
     def ended_job(self, job_id: int = -1, timeout_s: float = END_TIMEOUT_S) -> dict[str, Any]:
         """The same when the job has ended: who notices a death may take a moment to write it down."""
-        end_s = time.monotonic() + timeout_s
-        while (job := self.job(job_id))["state"] == "executing":
-            assert time.monotonic() < end_s, f"job {job['id']} goes on"
-        return job
+        end_s, job = time.monotonic() + timeout_s, self.job(job_id)
+        with DbClient(config.load_settings(self.state_dir, self.environ)) as database:
+            while database.jobs.get_job(job["id"]).state == JobState.EXECUTING:
+                assert time.monotonic() < end_s, f"job {job['id']} goes on"
+                time.sleep(0.01)
+        return self.job(job["id"])
 
     def log(self, job_id: int = -1) -> str:
         """The log of a job, as text."""
@@ -153,7 +157,7 @@ def running_cluster(
         assert down.returncode == 0, down.stderr + down.stdout
     left = [pid for pid in _pids() if str(state_dir) in _cmdline(pid)]
     assert left == [], f"processes left: {[_cmdline(pid) for pid in left]}"
-    assert list(scratch.iterdir()) == [], "temporary files left"
+    assert list(scratch.rglob("*")) == [], "temporary files left"
 
 
 def wait_for_end(pid: int) -> None:

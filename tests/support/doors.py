@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from quakegrid.transport import credentials, lane_names, lane_sockets
+from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import joining
 from services.lane.door import Door
@@ -20,18 +21,18 @@ from services.lane.tasks.events import Peer
 CONTROL_BYTES = lane_sockets.CONTROL_BYTES
 SESSION = 5
 OTHER = 6
-TOKEN_KEY = credentials.token_key("a key of this test")
+TOKEN_KEY = lane_keys.token_key("a key of this test")
 BLOB_ID = b"0123456789abcdef"
 
 
 def driver(session_id: int = SESSION) -> Peer:
     """The name of a session's driver."""
-    return Peer(lane_names.driver_name(session_id, credentials.session_token(TOKEN_KEY, session_id)))
+    return Peer(lane_names.driver_name(session_id, lane_keys.session_token(TOKEN_KEY, session_id)))
 
 
 def worker(worker_id: str, session_id: int = SESSION) -> Peer:
     """The name of a worker."""
-    token = credentials.worker_token(TOKEN_KEY, session_id, worker_id)
+    token = lane_keys.worker_token(TOKEN_KEY, session_id, worker_id)
     return Peer(lane_names.worker_name(session_id, worker_id, token))
 
 

@@ -24,8 +24,9 @@ from typing import Any
 
 from quakegrid import testing
 from quakegrid.settings import config, lane_secrets
-from quakegrid.transport import credentials, lane_names, lane_sockets
+from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 
 FIRST_SESSION = 5
@@ -151,7 +152,7 @@ def thread_cpu_s(pid: int) -> dict[int, float]:
 
 def connect(lane: RunningLane, name: bytes) -> zmq.Socket[bytes]:
     """A peer that has answered the lane's probe, and was greeted."""
-    door = credentials.curve_keys(lane_secrets.of_broker(lane.settings.state_dir)).door
+    door = lane_keys.curve_keys(lane_secrets.of_broker(lane.settings.state_dir)).door
     dealer = lane_sockets.connect_dealer(zmq.Context(), lane.endpoint, door, name)
     assert dealer.recv() == lane_sockets.PROBE
     dealer.send(lane_sockets.PROBE)
@@ -169,8 +170,8 @@ def say(dealer: zmq.Socket[bytes], message: lane_pb2.LaneMessage) -> None:
 
 def drive(lane: RunningLane, session_id: int, load: Load, pipe: Connection) -> None:
     """Submit all tasks of a session, a window of them at a time, and count their outcomes."""
-    key = credentials.token_key(lane_secrets.of_broker(lane.settings.state_dir))
-    name = lane_names.driver_name(session_id, credentials.session_token(key, session_id))
+    key = lane_keys.token_key(lane_secrets.of_broker(lane.settings.state_dir))
+    name = lane_names.driver_name(session_id, lane_keys.session_token(key, session_id))
     dealer = connect(lane, name)
     version = lane_sockets.PROTOCOL_VERSION
     say(dealer, lane_pb2.LaneMessage(join=lane_pb2.Join(protocol_version=version, session_id=session_id)))
@@ -218,12 +219,12 @@ def _run(
 
 def work(lane: RunningLane, session_id: int, load: Load, pipe: Connection) -> None:
     """Be all workers of a session: answer each task at once; CPU counts from the first task on."""
-    key = credentials.token_key(lane_secrets.of_broker(lane.settings.state_dir))
+    key = lane_keys.token_key(lane_secrets.of_broker(lane.settings.state_dir))
     ends: dict[zmq.Socket[bytes], bytes] = {}
     poller = zmq.Poller()
     for number in range(load.workers_each):
         worker_id = f"w{session_id}-{number}"
-        token = credentials.worker_token(key, session_id, worker_id)
+        token = lane_keys.worker_token(key, session_id, worker_id)
         dealer = connect(lane, lane_names.worker_name(session_id, worker_id, token))
         ready = lane_pb2.WorkerReady(
             protocol_version=lane_sockets.PROTOCOL_VERSION,

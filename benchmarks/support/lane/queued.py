@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from quakegrid.transport import credentials, lane_names, lane_sockets
+from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import loop
 from services.lane.door import Door
@@ -29,7 +30,7 @@ SESSION = 5
 PAYLOAD_BYTES = 100
 LANE_MEMORY_BYTES = 1 << 32
 TASKS_PER_TURN = 1000
-_KEY = credentials.token_key("a key of this benchmark")
+_KEY = lane_keys.token_key("a key of this benchmark")
 
 
 class PauseWatch:
@@ -60,7 +61,7 @@ def opened_door(folder: Path, control: socket.socket) -> Door:
 
 def driver() -> Peer:
     """The name of the session's driver."""
-    return Peer(lane_names.driver_name(SESSION, credentials.session_token(_KEY, SESSION)))
+    return Peer(lane_names.driver_name(SESSION, lane_keys.session_token(_KEY, SESSION)))
 
 
 def queue_tasks(door: Door, count: int) -> None:

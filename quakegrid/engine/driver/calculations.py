@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from quakegrid.engine import this_process
+from quakegrid.engine import this_process, versions
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.process import DriverProcess
 
@@ -41,7 +41,8 @@ def run_jobs_in_session(original: Any) -> Any:
         assert isinstance(driver, DriverProcess)
         job_ids = [job.calc_id for job in jobctxs]
         with driver.database.hold_jobs(job_ids), driver.session_of(job_ids):
-            return original(jobctxs, 1, nodes, sbatch, notify_to, precalc)
+            options = {"nodes": nodes, "sbatch": sbatch, "notify_to": notify_to, "precalc": precalc}
+            return versions.call(original, jobctxs, versions.CONCURRENT_JOBS, **options)
 
     return run_jobs
 

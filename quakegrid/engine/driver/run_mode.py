@@ -17,10 +17,12 @@ from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
 from quakegrid.clients.dbserver import own_jobs
+from quakegrid.engine import versions
 from quakegrid.engine.driver import attach_mode, earlier_jobs, exports, parameters, stops
 from quakegrid.engine.driver.exports import WholeExports
 from quakegrid.engine.tasks import failures
 from quakegrid.engine.web import starts, views
+from quakegrid.nodes import engine_version
 
 if TYPE_CHECKING:
     from quakegrid.engine.driver.process import DriverProcess
@@ -121,14 +123,15 @@ def _parse_run(argv: Sequence[str]) -> argparse.Namespace:
 def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
     """What upstream's `oq engine --run` does, with an export directory."""
     from openquake.engine import engine  # noqa: PLC0415 - after the seams
-    from openquake.hazardlib import valid  # noqa: PLC0415
 
     driver.weight, driver.cores_per_worker = args.weight, args.cores_per_worker
+    if doubt := engine_version.doubt():
+        driver.events.tell({"event": "log", "job_id": None, "level": "WARNING", "message": doubt})
     exports.check_formats(args.exports, _exporters().formats)
     overrides = dict(item.split("=", 1) for item in args.param.split(",")) if args.param else {}
     parameters.check(overrides, parameters.known_to(OqParam), OqParam.KNOWN_INPUTS)
     Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
-    hc_id = None if args.hazard_calculation_id is None else valid.calculation(args.hazard_calculation_id)
+    hc_id = None if args.hazard_calculation_id is None else versions.calculation(args.hazard_calculation_id)
     if isinstance(hc_id, int):
         hc_id = _parent_id(driver, hc_id)
     try:

@@ -131,7 +131,7 @@ def _why_no_engine(settings: Settings) -> str:
         named = ", ".join(settings.preload) or "none"
         return f"[agent] preload = {named} in openquake.cfg keeps openquake.engine away from this node"
     try:
-        engine_version.check_engine()
+        engine_version.check_engine(tries_others=settings.try_engine)
     except EngineMissingError as exc:
         return str(exc)
     return ""

@@ -15,7 +15,7 @@ from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.reports import task_history_files
 from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 from services.broker.drivers import session_ids
 from services.broker.drivers.ends import SessionEnds
 from services.broker.drivers.session import DriverSession, Rate
@@ -51,7 +51,7 @@ class SessionRequests:
         lanes: LanePool,
     ) -> None:
         self._loop, self._sessions, self._ends, self._lanes = loop, sessions, ends, lanes
-        self._token_key = credentials.token_key(lane_secrets.of_broker(settings.state_dir))
+        self._token_key = lane_keys.token_key(lane_secrets.of_broker(settings.state_dir))
         self._next_session_id = session_ids.first_id(
             time.time_ns() // 1_000_000, task_history_files.session_ids(task_history_files.folder(settings))
         )
@@ -95,7 +95,7 @@ class SessionRequests:
         Raises:
             NotAllowedError: the token is not the session's.
         """
-        if not credentials.is_token(token, credentials.session_token(self._token_key, session_id)):
+        if not lane_keys.is_token(token, lane_keys.session_token(self._token_key, session_id)):
             raise errors.NotAllowedError(f"session {session_id} is not this driver's")
 
     def _enter(self, session: DriverSession, request: sessions_pb2.OpenSessionRequest) -> None:
@@ -145,6 +145,6 @@ class SessionRequests:
     def _check_token(self, request: sessions_pb2.OpenSessionRequest) -> None:
         if not request.resumed_session_id:
             return
-        token = credentials.session_token(self._token_key, request.resumed_session_id)
-        if not credentials.is_token(request.resumed_token, token):
+        token = lane_keys.session_token(self._token_key, request.resumed_session_id)
+        if not lane_keys.is_token(request.resumed_token, token):
             raise errors.StateError(f"session {request.resumed_session_id} is not this driver's")

@@ -13,7 +13,7 @@ from typing import Any
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from services.broker.drivers.session import DriverSession
 from services.broker.fleet import events as core
@@ -50,7 +50,7 @@ class LaneReports:
         self._settings, self._loop, self._sessions, self._nodes = settings, loop, sessions, nodes
         self._totals, self._spawn = totals, spawn
         secret = lane_secrets.of_broker(settings.state_dir)
-        self._token_key, self._lane_keys = credentials.token_key(secret), door_keys.of_broker(secret)
+        self._token_key, self._lane_keys = lane_keys.token_key(secret), door_keys.of_broker(secret)
 
     def opening(self, session_id: int) -> list[lane_pb2.ControlMessage]:
         """What a lane is told of a session that comes to it, for the first time or again."""
@@ -93,7 +93,7 @@ class LaneReports:
             session_id=session_id,
             lane_endpoint=endpoint,
             core_count=self._loop.fleet.core_count,
-            session_token=credentials.session_token(self._token_key, session_id),
+            session_token=lane_keys.session_token(self._token_key, session_id),
             lane_keys=self._lane_keys,
         )
         session.tell(sessions_pb2.OpenSessionResponse(admitted=admitted))

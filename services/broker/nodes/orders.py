@@ -19,7 +19,7 @@ from quakegrid.access.principals import SERVICE, Principal
 from quakegrid.api.v1 import nodes_pb2_grpc
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.nodes.fingerprint import Fingerprint
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 from services.broker.lanes import door_keys
 
 T = TypeVar("T")
@@ -80,12 +80,12 @@ class AgentOrders:
         Returns:
             The names of the workers that were started.
         """
-        key = credentials.token_key(self._lane_secret)
+        key = lane_keys.token_key(self._lane_secret)
         refs = [
             orders_pb2.WorkerRef(
                 session_id=session_id,
                 worker_id=worker_id,
-                token=credentials.worker_token(key, session_id, worker_id),
+                token=lane_keys.worker_token(key, session_id, worker_id),
             )
             for worker_id in worker_ids
         ]

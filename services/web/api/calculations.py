@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 from collections.abc import AsyncIterator
@@ -28,6 +29,8 @@ LIST_FILTERS = (
 )  # fmt: skip
 NUMBERS = ("limit", "offset", "preferred_only")
 MOST_ROWS = 1000
+# Each with at most `MOST_ROWS`, some hundred kilobytes.
+KEPT_LISTS = 8
 PAGE_LINES = 1000
 _SLICE = re.compile(r"([0-9]{0,18}):([0-9]{0,18})")
 RUNNING = ("submitted", "executing")
@@ -62,9 +65,15 @@ def job_id_of(request: Request) -> int:
 
 async def listed(request: Request) -> Response:
     """`GET /v1/calc/list`: the newest calculations, or those that the query asks for."""
-    rows = await backends_of(request).engine_call("get_calcs", list_filters(request), [], False, None)
-    base_url = str(request.base_url)
-    return JSONResponse([answers.calculation(row, base_url) for row in rows])
+    answer = await backends_of(request).engine_answer("get_calcs", list_filters(request), [], False, None)
+    return Response(_lines(answer, str(request.base_url)), media_type="application/json")
+
+
+@functools.lru_cache(KEPT_LISTS)
+def _lines(answer: bytes, base_url: str) -> bytes:
+    """Many ask for the list every few seconds, and nearly always it is the same."""
+    lines = [answers.calculation(row, base_url) for row in Backends.read_answer(answer)]
+    return bytes(JSONResponse(lines).body)
 
 
 def list_filters(request: Request) -> dict[str, str]:

@@ -1,16 +1,24 @@
 """One source, many readers: each gets what has happened since it last looked, or all anew.
 
 A slow reader holds up nobody: it finds the last events in a ring, and begins anew when its own have left it.
+Readers are woken a few at a time, so that requests of others are answered between them; what is made for one
+of them is kept for the others, who nearly always get the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
 RING_SIZE = 1000
+# Readers that are woken in one turn of the event loop; writing to one takes some tens of microseconds.
+WOKEN_AT_ONCE = 16
+# Answers for readers at different events, of which most are at the same one.
+MOST_KEPT = 64
+# A sign of life so often: connections whose other end has gone show it, and proxies keep them open.
+BEAT_S = 15.0
 
 
 class Event(NamedTuple):
@@ -26,26 +34,41 @@ class Feed:
 
     def __init__(self) -> None:
         self._ring: deque[Event] = deque(maxlen=RING_SIZE)
-        self._bell = asyncio.Event()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._woken: deque[asyncio.Future[None]] = deque()
+        self._since: dict[int, list[Event]] = {}
         self._is_over = False
         self.number = 0
 
-    def tell(self, kind: str, text: str, number: int | None = None) -> None:
+    def tell(self, kind: str, text: str) -> None:
         """Pass an event on.
 
         Args:
             kind: for readers.
             text: JSON.
-            number: above all before; None for the next one.
         """
-        self.number = self.number + 1 if number is None else number
+        self.number += 1
         self._ring.append(Event(self.number, kind, text))
+        self._since.clear()
         self.ring_bell()
 
     def ring_bell(self) -> None:
-        """Wake all readers."""
-        self._bell.set()
-        self._bell = asyncio.Event()
+        """Wake all readers; those without news tell theirs that the connection lives."""
+        if not self._waiting:
+            return
+        is_waking = bool(self._woken)
+        self._woken.extend(self._waiting)
+        self._waiting.clear()
+        if not is_waking:
+            self._wake_some()
+
+    def _wake_some(self) -> None:
+        for _ in range(min(WOKEN_AT_ONCE, len(self._woken))):
+            reader = self._woken.popleft()
+            if not reader.done():  # its page has gone
+                reader.set_result(None)
+        if self._woken:
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
     def end(self) -> None:
         """Let all readers go."""
@@ -53,22 +76,24 @@ class Feed:
         self.ring_bell()
 
     def since(self, number: int) -> list[Event] | None:
-        """What came after an event; None if that cannot be told any more."""
+        """What came after an event; None if that cannot be told any more. The list is for reading only."""
         if number > self.number:
             return None
         if number == self.number:
             return []
         if not self._ring or self._ring[0].number > number + 1:
             return None
-        return [event for event in self._ring if event.number > number]
-
-    async def wait(self) -> None:
-        """Wait for the next event, or the end."""
-        if not self._is_over:
-            await self._bell.wait()
+        found = self._since.get(number)
+        if found is None:
+            found = [event for event in self._ring if event.number > number]
+            if len(self._since) < MOST_KEPT:
+                self._since[number] = found
+        return found
 
     async def follow(self, number: int | None) -> AsyncIterator[list[Event] | None]:
         """Give events as they come; None where the reader has to begin anew at `number`.
+
+        An empty list comes when the bell was rung for nothing: the reader shows that it is there.
 
         Args:
             number: the last event that the reader knows; None for none.
@@ -78,12 +103,25 @@ class Feed:
             if events is None:
                 number = self.number
                 yield None
-            elif events:
-                number = events[-1].number
+            else:
+                number = events[-1].number if events else number
                 yield events
-            bell = self._bell
             assert number is not None
             events = self.since(number)
             if events == []:
-                await bell.wait()
+                await self._bell()
                 events = self.since(number)
+
+    async def _bell(self) -> None:
+        if not self._is_over:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+
+
+async def beat_for_ever(feeds: Iterable[Feed]) -> None:
+    """Let the readers of quiet feeds show that they are there."""
+    while True:
+        await asyncio.sleep(BEAT_S)
+        for feed in feeds:
+            feed.ring_bell()

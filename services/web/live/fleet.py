@@ -12,6 +12,7 @@ import grpc
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from services.web.live import following
 from services.web.live.feed import Event, Feed
+from services.web.live.frames import Frames
 
 log = logging.getLogger("quakegrid.web")
 
@@ -67,6 +68,7 @@ class FleetFeed(Feed):
     def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
         super().__init__()
         self._channel = channel
+        self.frames = Frames(self, "fleet", self.snapshot)
         self._newest: dict[str, Any] = {"is_connected": False, "version": "", "nodes": [], "sessions": []}
 
     def snapshot(self) -> str:

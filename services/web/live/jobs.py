@@ -14,6 +14,7 @@ from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.values import Job
 from services.web.live import following
 from services.web.live.feed import Feed
+from services.web.live.frames import Frames
 
 log = logging.getLogger("quakegrid.web")
 # Newest first; pages show these, and ask for older ones.
@@ -48,6 +49,7 @@ class JobFeed(Feed):
     def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
         super().__init__()
         self._channel = channel
+        self.frames = Frames(self, "jobs", self.snapshot)
         self._jobs: dict[int, dict[str, Any]] = {}
         self.is_connected = False
         self._is_filling = False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import AsyncIterator
 
 import grpc
@@ -21,39 +20,33 @@ from quakegrid.clients.dbserver import job_messages
 from quakegrid.transport import grpc_channels
 from services.web.api import answers
 from services.web.api.calculations import backends_of, job_id_of
+from services.web.live import frames
+from services.web.live.feed import BEAT_S
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
 
-# A comment so often: connections whose other end has gone show it, and proxies keep them open.
-BEAT_S = 15.0
 # What browsers wait before they come back.
 RETRY_MS = 1000
-# Numbers of events begin anew with each start of this service.
-_RUN = secrets.token_hex(4)
+_RETRY = f"retry: {RETRY_MS}\n\n".encode()
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def event(kind: str, text: str, event_id: str) -> str:
-    """One event as it goes over the wire; `text` has no line ends, as JSON has none."""
-    return f"id: {event_id}\nevent: {kind}\ndata: {text}\n\n"
-
-
-def streamed(texts: AsyncIterator[str]) -> Response:
-    """A response that goes on until its reader leaves."""
+def streamed(texts: AsyncIterator[bytes]) -> Response:
+    """A response of a source of its own, which goes on until its reader leaves."""
     return StreamingResponse(with_beats(texts), media_type="text/event-stream", headers=_HEADERS)
 
 
-async def with_beats(texts: AsyncIterator[str]) -> AsyncIterator[str]:
+async def with_beats(texts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Texts as they come, with a comment where none has come for a while."""
-    yield f"retry: {RETRY_MS}\n\n"
+    yield _RETRY
     source = aiter(texts)
-    coming: asyncio.Future[str] | None = None
+    coming: asyncio.Future[bytes] | None = None
     try:
         while True:
             coming = coming or asyncio.ensure_future(anext(source))
             done, _ = await asyncio.wait([coming], timeout=BEAT_S)
             if not done:
-                yield ": still here\n\n"
+                yield frames.BEAT
                 continue
             finished, coming = coming, None
             try:
@@ -65,30 +58,26 @@ async def with_beats(texts: AsyncIterator[str]) -> AsyncIterator[str]:
             coming.cancel()
 
 
-def last_number(request: Request) -> int | None:
-    """The last event of this run that a reader has seen; None for none."""
-    run, _, number = request.headers.get("last-event-id", "").partition("-")
-    is_known = run == _RUN and number.isascii() and number.isdigit()
-    return int(number) if is_known else None
-
-
 async def jobs(request: Request) -> Response:
     """`GET /live/jobs`: the newest jobs, then each change."""
-    return streamed(_feed(backends_of(request).jobs, "jobs", last_number(request)))
+    return followed(request, backends_of(request).jobs)
 
 
 async def fleet(request: Request) -> Response:
     """`GET /live/fleet`: nodes and sessions, now and after each change."""
-    return streamed(_feed(backends_of(request).fleet, "fleet", last_number(request)))
+    return followed(request, backends_of(request).fleet)
 
 
-async def _feed(feed: JobFeed | FleetFeed, whole: str, number: int | None) -> AsyncIterator[str]:
+def followed(request: Request, feed: JobFeed | FleetFeed) -> Response:
+    """What happens at a feed after the last event that the reader has seen."""
+    number = frames.number_of(request.headers.get("last-event-id", ""))
+    return StreamingResponse(_frames(feed, number), media_type="text/event-stream", headers=_HEADERS)
+
+
+async def _frames(feed: JobFeed | FleetFeed, number: int | None) -> AsyncIterator[bytes]:
+    yield _RETRY
     async for events in feed.follow(number):
-        if events is None or any(each.kind == "anew" for each in events):
-            yield event(whole, feed.snapshot(), f"{_RUN}-{feed.number}")
-            continue
-        for each in events:
-            yield event(each.kind, each.text, f"{_RUN}-{each.number}")
+        yield feed.frames.of(events)
 
 
 async def log(request: Request) -> Response:
@@ -110,19 +99,19 @@ async def log(request: Request) -> Response:
 
 async def _log_events(
     stream: grpc.aio.UnaryStreamCall[logs_pb2.TailLogRequest, logs_pb2.TailLogResponse],
-) -> AsyncIterator[str]:
+) -> AsyncIterator[bytes]:
     last_id = 0
     try:
         async for response in stream:
             if response.lines:
                 last_id = response.lines[-1].id
                 lines = [answers.log_line(job_messages.decode_line(line)) for line in response.lines]
-                yield event("lines", json.dumps(lines), str(last_id))
+                yield frames.event("lines", json.dumps(lines), str(last_id))
             if response.final_state:
-                yield event("end", json.dumps({"state": response.final_state.lower()}), str(last_id))
+                yield frames.event("end", json.dumps({"state": response.final_state.lower()}), str(last_id))
                 return
     except grpc.RpcError as exc:
-        yield event("broken", json.dumps({"code": exc.code().name}), str(last_id))
+        yield frames.event("broken", json.dumps({"code": exc.code().name}), str(last_id))
     finally:
         stream.cancel()
 

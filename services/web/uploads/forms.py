@@ -6,6 +6,7 @@ Knows no routes. The Gate has refused a body whose announced length is too large
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ BLOCK_BYTES = 1 << 20
 MOST_OPEN = 64
 # A sender who sends nothing for this time has gone.
 SILENCE_S = 60.0
+# After this time an upload must have come at this pace: it keeps others waiting.
+GRACE_S, LEAST_BYTES_PER_S = 60.0, 2048
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ async def read(request: Request, folder: Path, wanted: str) -> Form:
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
     stream = aiter(request.stream())
+    begin_s, size = time.monotonic(), 0
     while True:
         try:
             async with asyncio.timeout(SILENCE_S):
@@ -80,6 +84,10 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
             raise UsageError("the upload broke off") from exc
         if not chunk:
             return
+        size += len(chunk)
+        taken_s = time.monotonic() - begin_s
+        if taken_s > GRACE_S and size < taken_s * LEAST_BYTES_PER_S:
+            raise UsageError(f"the upload came with less than {LEAST_BYTES_PER_S} bytes a second")
         yield chunk
 
 

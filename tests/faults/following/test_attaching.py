@@ -26,8 +26,10 @@ def job_id(cluster: Cluster, slow: Path) -> Iterator[int]:
     cluster.wait_until_quiet()
 
 
-def test_attach_follows_until_the_end(cluster: Cluster, job_id: int) -> None:
+def test_attach_follows_until_the_end(cluster: Cluster, brief: Path) -> None:
     """What was, what comes, the result, and the job's exit code."""
+    job_id = int(cluster.call("run", "--detach", brief).stdout)
+
     done = cluster.call("attach", job_id)
 
     assert done.returncode == 0, done.stderr
@@ -35,6 +37,7 @@ def test_attach_follows_until_the_end(cluster: Cluster, job_id: int) -> None:
     assert "Hazard Curves" in done.stdout
     assert "event_based: 3 of 3 tasks done" in done.stderr
     assert f"job {job_id} is executing" in done.stderr
+    cluster.wait_until_quiet()
 
 
 def test_attach_to_an_ended_job_tells_its_end(cluster: Cluster, quick: Path) -> None:

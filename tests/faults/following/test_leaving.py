@@ -25,9 +25,9 @@ def job_id_on(screen: str) -> int:
     return int(screen.rpartition(JOB)[2].split(":")[0])
 
 
-def test_detached_run_prints_the_id_and_goes_on(cluster: Cluster, slow: Path) -> None:
+def test_detached_run_prints_the_id_and_goes_on(cluster: Cluster, brief: Path) -> None:
     """The id is alone on stdout, and the words on stderr name the command to follow it."""
-    done = cluster.call("run", "--detach", slow)
+    done = cluster.call("run", "--detach", brief)
 
     assert done.returncode == 0, done.stderr
     job_id = int(done.stdout)
@@ -78,9 +78,9 @@ def error_of(stderr: str) -> str:
 
 
 @pytest.mark.full
-def test_killed_command_line_leaves_its_calculation(cluster: Cluster, slow: Path) -> None:
+def test_killed_command_line_leaves_its_calculation(cluster: Cluster, brief: Path) -> None:
     """As when a connection is lost without a word; the job is complete, and its record says nothing of it."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", brief)
     running.wait_for("tasks done")
 
     running.process.kill()
@@ -92,22 +92,22 @@ def test_killed_command_line_leaves_its_calculation(cluster: Cluster, slow: Path
 
 
 @pytest.mark.full
-def test_status_of_the_node_shows_detached_drivers(cluster: Cluster, slow: Path) -> None:
+def test_status_of_the_node_shows_detached_drivers(cluster: Cluster, brief: Path) -> None:
     """For administrators who want to restart it."""
-    assert cluster.call("run", "--detach", slow).returncode == 0
+    assert cluster.call("run", "--detach", brief).returncode == 0
     settings = config.load_settings(cluster.state_dir, cluster.environ)
 
     with closing(agents.local_client(settings)) as agent:
         [driver] = agent.status().drivers
 
-    assert (driver.is_detached, driver.command) == (True, f"engine --run {slow}")
+    assert (driver.is_detached, driver.command) == (True, f"engine --run {brief}")
     assert cluster.ended_job(-1, RUN_S)["state"] == "complete"
     cluster.wait_until_quiet()
 
 
-def test_closed_terminal_leaves_its_calculation(cluster: Cluster, slow: Path) -> None:
+def test_closed_terminal_leaves_its_calculation(cluster: Cluster, brief: Path) -> None:
     """The kernel says SIGHUP; the command ends with it."""
-    with at_terminal(cluster, "run", slow) as terminal:
+    with at_terminal(cluster, "run", brief) as terminal:
         terminal.wait_for("tasks")
         terminal.hang_up()
         code, _ = terminal.finish()
@@ -117,9 +117,9 @@ def test_closed_terminal_leaves_its_calculation(cluster: Cluster, slow: Path) ->
     cluster.wait_until_quiet()
 
 
-def test_ctrl_c_asks_and_d_detaches(cluster: Cluster, slow: Path) -> None:
+def test_ctrl_c_asks_and_d_detaches(cluster: Cluster, brief: Path) -> None:
     """The command ends with 0 and says how to come back."""
-    with at_terminal(cluster, "run", slow) as terminal:
+    with at_terminal(cluster, "run", brief) as terminal:
         terminal.wait_for("tasks")
         terminal.press(CTRL_C)
         terminal.wait_for(QUESTION)
@@ -132,9 +132,9 @@ def test_ctrl_c_asks_and_d_detaches(cluster: Cluster, slow: Path) -> None:
     cluster.wait_until_quiet()
 
 
-def test_ctrl_c_asks_and_another_key_goes_on(cluster: Cluster, slow: Path) -> None:
+def test_ctrl_c_asks_and_another_key_goes_on(cluster: Cluster, brief: Path) -> None:
     """The calculation never heard of it."""
-    with at_terminal(cluster, "run", slow) as terminal:
+    with at_terminal(cluster, "run", brief) as terminal:
         terminal.wait_for("tasks")
         terminal.press(CTRL_C)
         terminal.wait_for(QUESTION)

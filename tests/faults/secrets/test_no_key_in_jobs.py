@@ -23,8 +23,8 @@ from quakegrid.session.options import SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.settings import config, lane_secrets
 from quakegrid.settings.config import CONFIG_NAME, Settings
-from quakegrid.transport import credentials
 from quakegrid.transport.certificates import P256_ORDER
+from quakegrid.transport.keys import derived_keys, lane_keys
 from tests.faults.secrets import hunter, intruder
 from tests.support.clusters import Cluster
 
@@ -57,8 +57,8 @@ def settings(cluster: Cluster) -> Settings:
 def secrets_of(settings: Settings) -> dict[str, bytes]:
     """All that a service of the cluster has and a job must not have, in the forms that a memory has."""
     lane_secret = lane_secrets.of_broker(settings.state_dir)
-    keys = credentials.curve_keys(lane_secret)
-    ca = int.from_bytes(credentials._derive(settings.authkey, "tls-ca", 48))
+    keys = lane_keys.curve_keys(lane_secret)
+    ca = int.from_bytes(derived_keys.derive(settings.authkey, "tls-ca", 48))
     scalar = ca % (P256_ORDER - 1) + 1
     return {
         "authkey": settings.authkey.encode(),
@@ -67,9 +67,9 @@ def secrets_of(settings: Settings) -> dict[str, bytes]:
         "CA key": scalar.to_bytes(32),
         "CA key as a number of OpenSSL": scalar.to_bytes(32, "little"),
         "lanes' key": keys.server_secret,
-        "lanes' key, decoded": credentials._derive(lane_secret, "curve-server"),
+        "lanes' key, decoded": derived_keys.derive(lane_secret, "curve-server"),
         "secret of lanes": lane_secret.encode(),
-        "key of tokens": credentials.token_key(lane_secret),
+        "key of tokens": lane_keys.token_key(lane_secret),
     }
 
 
@@ -141,15 +141,15 @@ def test_worker_finds_no_secret_and_is_nobody_else(settings: Settings, tmp_path:
             names = [worker.worker_id for worker in agent.status().workers]
 
     lane_secret = lane_secrets.of_broker(settings.state_dir)
-    content, key = dump.read_bytes(), credentials.token_key(lane_secret)
-    tokens = [credentials.worker_token(key, session.session_id, name).encode() for name in names]
+    content, key = dump.read_bytes(), lane_keys.token_key(lane_secret)
+    tokens = [lane_keys.worker_token(key, session.session_id, name).encode() for name in names]
     assert hunted > 10_000_000
     assert found_in(dump, settings) == []
     assert private_keys(content) == set()
-    door = credentials.curve_keys(lane_secret).door
+    door = lane_keys.curve_keys(lane_secret).door
     assert door.client_secret in content  # so the search does find
     assert len([token for token in tokens if token in content]) <= 1
-    assert credentials.session_token(key, session.session_id).encode() not in content
+    assert lane_keys.session_token(key, session.session_id).encode() not in content
     assert acts["has no authkey"] == "it has none"
     assert "neither an authkey nor a certificate" in acts["ask the database"]
     assert "neither an authkey nor a certificate" in acts["stop the nodes"]

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
 from quakegrid.settings import lane_secrets
-from quakegrid.transport import credentials, grpc_channels, lane_sockets
+from quakegrid.transport import grpc_channels, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from tests.fuzz import values
 from tests.fuzz.door import Door
@@ -84,7 +85,7 @@ class LaneMessages(Door):
         lanes = {f"tcp://127.0.0.1:{each.port}" for each in status.lanes if each.session_count}
         endpoints = sorted(lanes | {admitted.lane_endpoint})
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        door = credentials.curve_keys(lane_secrets.of_broker(scene.settings.state_dir)).door
+        door = lane_keys.curve_keys(lane_secrets.of_broker(scene.settings.state_dir)).door
         self._peers = [
             lane_sockets.connect_dealer(self._context, endpoint, door, name)
             for endpoint in endpoints

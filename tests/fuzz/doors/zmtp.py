@@ -13,7 +13,7 @@ from typing import ClassVar
 from nacl.exceptions import CryptoError
 
 from quakegrid.settings import lane_secrets
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 from tests.fuzz import values, zmtp
 from tests.fuzz.door import Door
 from tests.fuzz.scenes import ClusterScene
@@ -134,7 +134,7 @@ class ZmtpHolders(Door):
     def open(self, scene: ClusterScene) -> None:
         """Find the lane and the keys."""
         self._address = lane_address(scene)
-        keys = credentials.curve_keys(lane_secrets.of_broker(scene.settings.state_dir)).door
+        keys = lane_keys.curve_keys(lane_secrets.of_broker(scene.settings.state_dir)).door
         pairs = (keys.server_public, keys.client_public, keys.client_secret)
         self._keys = [zmtp.z85_decode(key) for key in pairs]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,30 +19,9 @@ from quakegrid.machine import local_services
 from quakegrid.settings import config
 from services.agent.rules import output_lines
 from tests.support.calls import rough_calls, sdk_calls
-from tests.support.clusters import Cluster, running_cluster
 
 WAIT_S = 60.0
 MUCH_BYTES = 50_000_000
-TALKER = """
-import getpass
-import sys
-
-from openquake.calculators import classical
-from openquake.engine import engine
-
-calculate = classical.postclassical
-
-
-def talking(pgetter, hstats, individual_rlzs, amplifier, monitor):
-    print("a worker says")
-    print("a worker warns", file=sys.stderr)
-    return calculate(pgetter, hstats, individual_rlzs, amplifier, monitor)
-
-
-def main(job_ini):
-    classical.postclassical = talking
-    engine.run_jobs(engine.create_jobs([job_ini], "info", None, getpass.getuser(), None))
-"""
 
 
 @pytest.fixture
@@ -149,49 +126,3 @@ def _environ(cluster: LocalCluster) -> dict[str, str]:
     return testing.isolated_environ(cluster.settings.state_dir) | {
         "OQ_CONFIG_FILE": str(cluster.settings.state_dir / "openquake.cfg")
     }
-
-
-@pytest.fixture(scope="module")
-def engine_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster with the engine."""
-    with running_cluster(tmp_path_factory.mktemp("talk"), tmp_path_factory.mktemp("home")) as cluster:
-        yield cluster
-
-
-@pytest.mark.engine
-@pytest.mark.timeout(600)
-def test_job_log_has_what_its_workers_print(engine_cluster: Cluster, tmp_path: Path) -> None:
-    """With node and worker as the process; what went to stderr is a warning."""
-    (tmp_path / "talker.py").write_text(TALKER, encoding="utf-8")
-    job_ini = testing.copy_engine_case("classical/case_01", tmp_path / "case") / "job.ini"
-    mine = dataclasses.replace(engine_cluster, environ=engine_cluster.environ | {"PYTHONPATH": str(tmp_path)})
-
-    done = mine.call("oq", "shell", "talker", job_ini)
-    lines = mine.json("jobs", "logs", -1)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = [line for line in lines if line["message"].startswith("a worker ")]
-    assert sorted((line["level"], line["message"]) for line in found) == [
-        *[("INFO", "a worker says")] * 2,
-        *[("WARNING", "a worker warns")] * 2,
-    ]
-    assert all(re.fullmatch(rf"{re.escape(socket.gethostname())}/\w+-\d+", line["process"]) for line in found)
-
-
-@pytest.mark.engine
-@pytest.mark.timeout(600)
-def test_job_log_tells_how_a_worker_died(engine_cluster: Cluster, tmp_path: Path) -> None:
-    """And what it ran."""
-    job_ini = testing.copy_engine_case("event_based/case_6", tmp_path / "case") / "job.ini"
-    running = engine_cluster.start("run", job_ini)
-    running.wait_for("Sent 3 event_based tasks")
-    (session,) = engine_cluster.json("status")["sessions"]
-
-    os.kill(next(pid for pid in engine_cluster.children() if pid != session["pid"]), signal.SIGKILL)
-    code, said = running.finish()
-
-    assert code == 0, said
-    doing = r"(ran task \d+ \(attempt 1, event_based|held no task)"
-    told = rf"worker \S+ on node \S+ was killed by SIGKILL .*, while it {doing}"
-    assert re.search(told, engine_cluster.log())
-    engine_cluster.wait_until_quiet()

@@ -6,8 +6,9 @@ import multiprocessing
 import threading
 
 from quakegrid.settings import authkeys
-from quakegrid.transport import credentials, lane_sockets
+from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from tests.support.processes import free_port
 
 KEY = authkeys.new_authkey()
@@ -33,7 +34,7 @@ def _read_over_a_break() -> None:
     threading.Thread(target=_let_in, args=(lanes,), daemon=True).start()
     router = lane_sockets.bind_router(lanes, endpoint, KEY)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = lane_sockets.connect_dealer(context, endpoint, credentials.curve_keys(KEY).door, b"peer")
+    dealer = lane_sockets.connect_dealer(context, endpoint, lane_keys.curve_keys(KEY).door, b"peer")
     monitor = dealer.get_monitor_socket(zmq.Event.DISCONNECTED)
     for each in (router, dealer, monitor):
         each.rcvtimeo = WAIT_MS
@@ -59,4 +60,4 @@ def _read_over_a_break() -> None:
 def _let_in(lanes: zmq.Context[zmq.Socket[bytes]]) -> None:
     zap = lane_sockets.open_zap(lanes)
     while True:
-        lane_sockets.answer_zap(zap, credentials.curve_keys(KEY).door.client_public)
+        lane_sockets.answer_zap(zap, lane_keys.curve_keys(KEY).door.client_public)

@@ -25,7 +25,8 @@ from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from quakegrid.transport import credentials, grpc_channels
+from quakegrid.transport import grpc_channels
+from quakegrid.transport.keys import lane_keys
 from tests.support.calls import sdk_calls
 from tests.support.clusters import QUAKEGRID
 from tests.support.processes import Service
@@ -250,7 +251,7 @@ def test_session_goes_on_with_its_own_driver_only(broker: Service, session_id: i
     settings = broker.settings
     with grpc_channels.open_channel(settings.broker_address, settings.authkey) as channel:
         stub = sessions_pb2_grpc.SessionsStub(channel)
-        for token in ("", "0" * 64, credentials.session_token(credentials.token_key("another"), session_id)):
+        for token in ("", "0" * 64, lane_keys.session_token(lane_keys.token_key("another"), session_id)):
             request = sessions_pb2.OpenSessionRequest(resumed_session_id=session_id, resumed_token=token)
             with pytest.raises(grpc.RpcError, match=refusal):
                 next(iter(stub.OpenSession(request)))

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from quakegrid.settings import authkeys
-from quakegrid.transport import credentials, lane_sockets
+from quakegrid.transport import lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 
 KEY = authkeys.new_authkey()
 # Two seconds for the message, and a third of one for a heartbeat.
@@ -85,7 +86,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
     port.close()
     router = lane_sockets.bind_router(context, f"tcp://127.0.0.1:{address[1]}", KEY)
     line = SlowLine(address)
-    dealer = lane_sockets.connect_dealer(context, line.endpoint, credentials.curve_keys(KEY).door, b"peer")
+    dealer = lane_sockets.connect_dealer(context, line.endpoint, lane_keys.curve_keys(KEY).door, b"peer")
     try:
         assert wait_for_message(zap, router, dealer) is not None  # that it is there
         yield zap, router, dealer, line
@@ -98,7 +99,7 @@ def wait_for_message(
     zap: zmq.Socket[bytes], router: zmq.Socket[bytes], dealer: zmq.Socket[bytes]
 ) -> list[zmq.Frame] | None:
     """The next message of a peer, which is let in as often as it connects; None if there is none."""
-    client_public = credentials.curve_keys(KEY).door.client_public
+    client_public = lane_keys.curve_keys(KEY).door.client_public
     end_s = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end_s:
         if dealer.poll(0):

@@ -14,8 +14,9 @@ import pytest
 from quakegrid import testing
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.settings import config, lane_secrets
-from quakegrid.transport import credentials, lane_names, lane_sockets
+from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from services.agent.worker.inbox import Inbox
 
@@ -39,22 +40,22 @@ class RunningLane:
     @property
     def token_key(self) -> bytes:
         """Of the broker that this lane believes to have."""
-        return credentials.token_key(lane_secrets.of_broker(self.settings.state_dir))
+        return lane_keys.token_key(lane_secrets.of_broker(self.settings.state_dir))
 
     def peer(self, name: bytes, secret: str | None = None) -> zmq.Socket[bytes]:
         """A connected peer."""
-        door = credentials.curve_keys(secret or lane_secrets.of_broker(self.settings.state_dir)).door
+        door = lane_keys.curve_keys(secret or lane_secrets.of_broker(self.settings.state_dir)).door
         self.peers.append(lane_sockets.connect_dealer(self.context, self.endpoint, door, name))
         return self.peers[-1]
 
     def worker(self, worker_id: str) -> zmq.Socket[bytes]:
         """A connected peer that is a worker."""
-        token = credentials.worker_token(self.token_key, SESSION, worker_id)
+        token = lane_keys.worker_token(self.token_key, SESSION, worker_id)
         return self.peer(lane_names.worker_name(SESSION, worker_id, token))
 
     def driver(self, session_id: int = SESSION) -> zmq.Socket[bytes]:
         """A connected peer that is a driver."""
-        token = credentials.session_token(self.token_key, session_id)
+        token = lane_keys.session_token(self.token_key, session_id)
         return self.peer(lane_names.driver_name(session_id, token))
 
     def inbox(self, worker_id: str) -> Inbox:

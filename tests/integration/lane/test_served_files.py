@@ -17,7 +17,8 @@ from quakegrid.files.reader import FileReader, RefusedFileError
 from quakegrid.files.server import FileServer
 from quakegrid.files.sources import FileGoneError, WholeSource
 from quakegrid.settings import lane_secrets
-from quakegrid.transport import credentials, lane_names
+from quakegrid.transport import lane_names
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from tests.integration.lane.test_lane import SESSION, RunningLane, greet, receive, running, send
 
@@ -28,12 +29,12 @@ NewReader = Callable[..., FileReader]
 
 def door(running: RunningLane, worker_id: str = "", session_id: int = SESSION) -> LaneDoor:
     """The lane as a worker, or the driver, is told of it."""
-    keys = credentials.curve_keys(lane_secrets.of_broker(running.settings.state_dir)).door
+    keys = lane_keys.curve_keys(lane_secrets.of_broker(running.settings.state_dir)).door
     if not worker_id:
         return LaneDoor(
-            running.endpoint, keys, session_id, credentials.session_token(running.token_key, session_id)
+            running.endpoint, keys, session_id, lane_keys.session_token(running.token_key, session_id)
         )
-    token = credentials.worker_token(running.token_key, session_id, worker_id)
+    token = lane_keys.worker_token(running.token_key, session_id, worker_id)
     return LaneDoor(running.endpoint, keys, session_id, token, worker_id)
 
 
@@ -167,7 +168,7 @@ def test_reader_waits_for_a_driver_whose_server_comes_later(
 def test_reader_of_a_session_that_is_not_open_gets_nothing(running: RunningLane, served: Served) -> None:
     """Its token is for another session: no question reaches a driver."""
     served.begin()
-    token = credentials.worker_token(running.token_key, SESSION + 1, "w1")
+    token = lane_keys.worker_token(running.token_key, SESSION + 1, "w1")
     peer = running.peer(lane_names.file_reader_name(SESSION + 1, "w1", token))
     greet(peer)
     asked = lane_pb2.ReadFile(session_id=SESSION + 1, worker_id="w1", path=str(served.path))

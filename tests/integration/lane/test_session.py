@@ -29,6 +29,7 @@ from quakegrid.testing import fake_lane
 from quakegrid.testing.fake_broker import FakeBroker
 from quakegrid.testing.fake_lane import Answer, FakeLane, LaneReply
 from quakegrid.transport import credentials, lane_names, lane_sockets
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 
 SESSION = 77
@@ -84,7 +85,7 @@ def played(tmp_path: Path) -> Iterator[Played]:
 def test_driver_proves_who_it_is_to_the_lane(played: Played) -> None:
     """By its routing id, with what the broker gave it."""
     with played.session():
-        key = credentials.token_key(lane_secrets.of_broker(played.settings.state_dir))
+        key = lane_keys.token_key(lane_secrets.of_broker(played.settings.state_dir))
         names = [lane_names.read_name(peer, key) for peer in played.lane.peers]
 
     assert names == [lane_names.DriverName(SESSION)]
@@ -210,9 +211,9 @@ def test_driver_shows_its_token_to_a_broker_that_was_started_again(played: Playe
         played.broker.break_stream()
         resumed = played.broker.hear()
 
-        key = credentials.token_key(lane_secrets.of_broker(played.settings.state_dir))
+        key = lane_keys.token_key(lane_secrets.of_broker(played.settings.state_dir))
         assert resumed.resumed_session_id == found.session_id == SESSION
-        assert credentials.is_token(resumed.resumed_token, credentials.session_token(key, SESSION))
+        assert lane_keys.is_token(resumed.resumed_token, lane_keys.session_token(key, SESSION))
 
 
 def test_closed_session_opens_no_stream_any_more(played: Played) -> None:

@@ -32,8 +32,9 @@ from quakegrid.session.options import SessionOptions
 from quakegrid.session.session import Session
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from quakegrid.transport import certificates, credentials, lane_names, lane_sockets
+from quakegrid.transport import certificates, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from services.dbserver.engine.new_jobs import LARGEST_IMPORTED_ID
 from tests.support import strangers
@@ -253,7 +254,7 @@ def test_token_of_an_earlier_session_is_for_jobs_of_ones_person_only(
     """A broker that was started again knows the token, and has to ask for the jobs."""
     mine, other = job_of(services, "anna"), job_of(services, "ben")
     earlier = 4711
-    token = credentials.session_token(credentials.token_key(services.authkey), earlier)
+    token = lane_keys.session_token(lane_keys.token_key(services.authkey), earlier)
     with contextlib.closing(BrokerLink(anna)) as link:
         for job_ids in ([other.id], [mine.id, other.id]):
             request = sessions_pb2.OpenSessionRequest(
@@ -305,7 +306,7 @@ def test_keys_of_a_lane_open_the_door_and_no_session(services: Settings, anna: S
     stream = channel.open(request)
     admitted = next(each.admitted for each in stream if each.HasField("admitted"))
     keys = admitted.lane_keys
-    door = credentials.DoorKeys(
+    door = lane_keys.DoorKeys(
         keys.server_public.encode(), keys.client_public.encode(), keys.client_secret.encode()
     )
     assert services.authkey not in str(admitted)

@@ -23,10 +23,17 @@ LIST_KEYS = [
 NOON = datetime.datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=datetime.UTC)
 
 
-def make_job(client: DbClient, description: str, *, ends: JobState | None = None, lines: int = 0) -> int:
+def make_job(
+    client: DbClient,
+    description: str,
+    *,
+    ends: JobState | None = None,
+    lines: int = 0,
+    data_dir: str = "/data",
+) -> int:
     """A job of this user, with so many lines of log, and its end."""
     job = client.jobs.create_job(
-        calculation_mode="classical", description=description, user_name=getpass.getuser(), data_dir="/data"
+        calculation_mode="classical", description=description, user_name=getpass.getuser(), data_dir=data_dir
     )
     client.jobs.transition(job.id, JobState.EXECUTING)
     if lines:

@@ -12,7 +12,7 @@ import pytest
 
 from quakegrid.errors import PeerError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 from services.agent import worker_keys
 from services.agent.orders import (
     EndTemplate,
@@ -195,6 +195,6 @@ def test_keys_of_a_worker_are_read_as_they_were_written() -> None:
 
     found = worker_keys.decode(worker_keys.encode("proof", keys))
 
-    assert found == worker_keys.WorkerKeys("proof", credentials.curve_keys("x" * 32).door)
+    assert found == worker_keys.WorkerKeys("proof", lane_keys.curve_keys("x" * 32).door)
     assert "proof" not in repr(found)
     assert keys.client_secret not in repr(found)

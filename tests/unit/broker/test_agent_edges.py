@@ -11,7 +11,7 @@ import pytest
 from quakegrid import testing
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.settings import config, lane_secrets
-from quakegrid.transport import credentials
+from quakegrid.transport.keys import lane_keys
 from services.broker.drivers import ends
 from services.broker.nodes import link
 from tests.support.broker_fakes import NODE, AgentStage, told, until
@@ -52,13 +52,13 @@ def test_workers_are_ordered_with_all_that_they_need(play: Play) -> None:
 
         (request,) = agent.starts
         lane = next(each for each in stage.lanes if each.port)
-        key = credentials.token_key(lane_secrets.of_broker(stage.settings.state_dir))
+        key = lane_keys.token_key(lane_secrets.of_broker(stage.settings.state_dir))
         name = next(iter(agent.workers))
         assert set(agent.workers.values()) == {session.session_id}
         assert request.lane_endpoint.endswith(f":{lane.port}")
         assert request.worker_setup == b"setup"
         assert dict(request.fingerprint) == {"clock": "as the master's"}
-        assert agent.tokens[name] == credentials.worker_token(key, session.session_id, name)
+        assert agent.tokens[name] == lane_keys.worker_token(key, session.session_id, name)
 
     play(scene)
 

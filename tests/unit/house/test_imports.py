@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,3 +191,13 @@ def test_log_has_a_name_that_people_know(path: Path) -> None:
     found = re.findall(r"getLogger\(([^)]*)\)", path.read_text(encoding="utf-8"))
 
     assert set(found) <= LOGS
+
+
+@pytest.mark.parametrize("program", ["services.lane.__main__", "services.agent.template.__main__"])
+def test_program_that_starts_often_imports_no_grpc(program: str) -> None:
+    """Its import takes as long as all else of a lane, and a worker would have it in its memory."""
+    code = f"import sys, {program}; print(*{{'grpc', 'asyncio', 'cryptography.x509'}} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == ""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.transport import credentials, lane_names, lane_sockets
+from quakegrid.transport import lane_names, lane_sockets
+from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from services.lane.tasks.events import Peer
 from tests.support.doors import (
@@ -20,13 +21,13 @@ from tests.support.doors import (
     refusals,
 )
 
-TOKEN = credentials.session_token(TOKEN_KEY, SESSION)
+TOKEN = lane_keys.session_token(TOKEN_KEY, SESSION)
 SERVER = Peer(lane_names.file_server_name(SESSION, TOKEN))
 
 
 def reader(worker_id: str, session_id: int = SESSION) -> Peer:
     """The name of a worker's file reader."""
-    token = credentials.worker_token(TOKEN_KEY, session_id, worker_id)
+    token = lane_keys.worker_token(TOKEN_KEY, session_id, worker_id)
     return Peer(lane_names.file_reader_name(session_id, worker_id, token))
 
 

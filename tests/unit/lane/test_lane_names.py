@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.errors import PeerError
-from quakegrid.transport import credentials, lane_names
+from quakegrid.transport import lane_names
+from quakegrid.transport.keys import lane_keys
 from quakegrid.transport.lane_names import DriverName, WorkerName
 
-KEY = credentials.token_key("a key of this test")
-DRIVER = lane_names.driver_name(7, credentials.session_token(KEY, 7))
-WORKER = lane_names.worker_name(7, "w-1 b", credentials.worker_token(KEY, 7, "w-1 b"))
+KEY = lane_keys.token_key("a key of this test")
+DRIVER = lane_names.driver_name(7, lane_keys.session_token(KEY, 7))
+WORKER = lane_names.worker_name(7, "w-1 b", lane_keys.worker_token(KEY, 7, "w-1 b"))
 
 
 def test_names_say_who_somebody_is() -> None:
@@ -24,7 +25,7 @@ def test_name_of_another_key_proves_nothing() -> None:
     """Tokens are the broker's to give."""
     for name in (DRIVER, WORKER):
         with pytest.raises(PeerError):
-            lane_names.read_name(name, credentials.token_key("another key"))
+            lane_names.read_name(name, lane_keys.token_key("another key"))
 
 
 @pytest.mark.parametrize("name", [DRIVER, WORKER])
@@ -68,16 +69,16 @@ def test_names_in_logs_keep_their_tokens_to_themselves() -> None:
 def test_tokens_differ_by_session_worker_and_kind() -> None:
     """One of a worker is not that of another, nor of its driver."""
     tokens = {
-        credentials.session_token(KEY, 7),
-        credentials.session_token(KEY, 8),
-        credentials.worker_token(KEY, 7, "w1"),
-        credentials.worker_token(KEY, 8, "w1"),
-        credentials.worker_token(KEY, 7, "w2"),
-        credentials.worker_token(credentials.token_key("another"), 7, "w2"),
+        lane_keys.session_token(KEY, 7),
+        lane_keys.session_token(KEY, 8),
+        lane_keys.worker_token(KEY, 7, "w1"),
+        lane_keys.worker_token(KEY, 8, "w1"),
+        lane_keys.worker_token(KEY, 7, "w2"),
+        lane_keys.worker_token(lane_keys.token_key("another"), 7, "w2"),
     }
 
     assert len(tokens) == 6
     assert all(len(token) == 64 for token in tokens)
-    assert credentials.is_token(credentials.session_token(KEY, 7), credentials.session_token(KEY, 7))
-    assert not credentials.is_token("", credentials.session_token(KEY, 7))
-    assert not credentials.is_token("\udc80é", credentials.session_token(KEY, 7))
+    assert lane_keys.is_token(lane_keys.session_token(KEY, 7), lane_keys.session_token(KEY, 7))
+    assert not lane_keys.is_token("", lane_keys.session_token(KEY, 7))
+    assert not lane_keys.is_token("\udc80é", lane_keys.session_token(KEY, 7))

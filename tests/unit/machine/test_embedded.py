@@ -77,6 +77,22 @@ def test_cores_replace_only_their_line(tmp_path: Path) -> None:
     assert mode(path) == 0o600
 
 
+@pytest.mark.parametrize("before", ["", "[agent]\nnice = 3\n", "[agent]\ntry_engine = no\n"])
+def test_engine_that_shall_be_tried_is_written_down(tmp_path: Path, before: str) -> None:
+    """`up --try-engine` counts for the next starts, too, and changes nothing else."""
+    path = own_cluster.prepare_state(tmp_path, lambda: SECRET)
+    path.write_text(path.read_text() + before)
+    assert not config.load_settings(tmp_path, {}).try_engine
+
+    for _ in range(2):
+        own_cluster.prepare_state(tmp_path, lambda: "unused", tries_engine=True)
+
+    settings = config.load_settings(tmp_path, {})
+    assert settings.try_engine
+    assert (settings.authkey, path.read_text().count("try_engine")) == (SECRET, 1)
+    assert mode(path) == 0o600
+
+
 def test_too_long_a_path_is_refused(tmp_path: Path) -> None:
     """A unix socket in it could not be bound; nothing is made."""
     state_dir = tmp_path / ("long" * 30)

@@ -15,6 +15,7 @@ from quakegrid.access import principals
 from quakegrid.settings import authkeys, config
 from quakegrid.transport import certificates, credentials
 from quakegrid.transport.fast_zmq import zmq
+from quakegrid.transport.keys import lane_keys
 
 KEY = "0123456789abcdef-a-cluster-secret"
 OTHER = "0123456789abcdef-another-secret"
@@ -33,21 +34,21 @@ def leaf_of(identity: credentials.Identity) -> x509.Certificate:
 
 def test_curve_keys_are_the_same_everywhere() -> None:
     """Two processes that hold the key derive the same pairs, all four different."""
-    keys = credentials.curve_keys(KEY)
+    keys = lane_keys.curve_keys(KEY)
 
-    assert keys == credentials.curve_keys(KEY)
+    assert keys == lane_keys.curve_keys(KEY)
     pieces = {keys.server_secret, keys.door.server_public, keys.door.client_public, keys.door.client_secret}
     assert len(pieces) == 4
 
 
 def test_curve_keys_of_another_secret_differ() -> None:
     """Another cluster's keys share nothing with ours."""
-    assert credentials.curve_keys(KEY).server_secret != credentials.curve_keys(OTHER).server_secret
+    assert lane_keys.curve_keys(KEY).server_secret != lane_keys.curve_keys(OTHER).server_secret
 
 
 def test_curve_public_keys_agree_with_zeromq() -> None:
     """Our Z85 and our point multiplication are those of libzmq."""
-    keys = credentials.curve_keys(KEY)
+    keys = lane_keys.curve_keys(KEY)
 
     assert zmq.curve_public(keys.server_secret) == keys.door.server_public
     assert zmq.curve_public(keys.door.client_secret) == keys.door.client_public
@@ -55,7 +56,7 @@ def test_curve_public_keys_agree_with_zeromq() -> None:
 
 def test_z85_encodes_the_rfcs_example() -> None:
     """RFC 32/Z85 gives this pair."""
-    assert credentials.z85_encode(bytes.fromhex("864FD26FB559F75B")) == b"HelloWorld"
+    assert lane_keys.z85_encode(bytes.fromhex("864FD26FB559F75B")) == b"HelloWorld"
 
 
 def test_certificates_made_apart_verify_each_other() -> None:
@@ -148,7 +149,7 @@ def test_secrets_are_in_no_text_of_what_holds_them(tmp_path: Path) -> None:
     authkey = authkeys.new_authkey()
     (tmp_path / "openquake.cfg").write_text(f"[dbserver]\nauthkey = {authkey}\n")
     settings = config.load_settings(tmp_path, {"HOME": str(tmp_path)})
-    keys, identity = credentials.curve_keys(authkey), credentials.new_identity(authkey)
+    keys, identity = lane_keys.curve_keys(authkey), credentials.new_identity(authkey)
 
     said = f"{settings!r} {keys!r} {identity!r}"
 
