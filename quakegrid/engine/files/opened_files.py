@@ -18,7 +18,7 @@ from openquake.hazardlib import nrml
 
 from quakegrid.files import block_stores
 from quakegrid.files.block_stores import EpochBlocks
-from quakegrid.files.reader import FileReader
+from quakegrid.files.reader import FileReader, RefusedFileError
 from quakegrid.files.rules import tables
 from quakegrid.files.rules.job_paths import is_below
 from quakegrid.files.rules.tables import FileEpoch
@@ -89,8 +89,11 @@ class OpenedFiles:
         return not self._is_here(path)
 
     def exists(self, path: str) -> bool:
-        """Whether a file is there for the driver."""
-        return path in self._roots or self._find(path) is not None
+        """Whether a file of the job is there for the driver."""
+        try:
+            return path in self._roots or self._find(path) is not None
+        except RefusedFileError:
+            return False
 
     def open(self, path: str) -> FileView:
         """A file of the job.
