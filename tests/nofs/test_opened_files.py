@@ -1,4 +1,4 @@
-"""What a worker that does not see its job's files opens: those of the driver, never a stale one of its node."""
+"""What a worker that does not see its job's files opens: the driver's, never stale ones of its node."""
 
 # ruff: noqa: PTH110 - the engine calls this function
 from __future__ import annotations
