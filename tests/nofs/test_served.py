@@ -26,11 +26,13 @@ MODELS = Case("classical/case_22")
 LINK_CUT_S = 10.0
 
 
-def each_case() -> Iterator[Any]:
-    """The cases, of which few belong to `make test`."""
-    for case in CASES:
-        marks = () if case.folder in QUICK else (pytest.mark.full,)
-        yield pytest.param(case, id=case.folder, marks=marks)
+# All kinds of calculations; the others are variants, and the long one is below.
+OTHERS = ("classical/case_66", "logictree/case_73", LONG.folder)
+SERVED = [
+    pytest.param(case, id=case.folder, marks=() if case.folder in QUICK else pytest.mark.full)
+    for case in CASES
+    if case.folder not in OTHERS
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def end(running: subprocess.Popen[str]) -> None:
     assert running.returncode == 0, err
 
 
-@pytest.mark.parametrize("case", each_case())
+@pytest.mark.parametrize("case", SERVED)
 def test_numbers_are_the_plain_engines(case: Case, apart: Apart, plain: PlainEngine) -> None:
     """Whatever its tasks read, and whatever stale files the nodes have in its place."""
     jobs = apart.run(case)
