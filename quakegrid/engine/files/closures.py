@@ -16,6 +16,8 @@ from openquake.baselib import hdf5
 from openquake.commonlib import datastore
 from openquake.hazardlib import logictree
 
+from quakegrid.engine import versions
+
 # A chain of calculations is two or three long.
 MOST_PARENTS = 20
 
@@ -57,7 +59,7 @@ def find_datastore(calc_id: int) -> str:
 def named_inputs(h5: Any) -> dict[str, Any]:
     """The inputs that a job's parameters name; none if it has not saved them yet."""
     try:
-        return dict(datastore.get_oq(h5).inputs)
+        return dict(versions.parameters(h5).inputs)
     except (KeyError, AttributeError):
         return {}
 
