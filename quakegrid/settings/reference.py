@@ -124,7 +124,7 @@ MEANINGS = {
     ("dbserver", "port"): "the dbserver's port",
     ("dbserver", "receiver_ports"): "the lanes' ports",
     ("directory", "custom_tmp"): "folder for temporary files; default: the system's",
-    ("directory", "shared_dir"): "folder that all nodes see under the same path, for the engine's datastores",
+    ("directory", "shared_dir"): "folder for the engine's datastores; nodes that mount it, read it there",
     ("distribution", "serialize_jobs"): "calculations that execute at once; the others wait",
     ("memory", "hard_mem_limit"): "past it the largest worker of the job that has most is stopped",
     ("memory", "soft_mem_limit"): "from it on a node goes on with one worker",
