@@ -56,13 +56,20 @@ class DriverRun:
         self._is_detached = False
         self.is_over = False
 
-    def start(self, stdio: Sequence[int], account: Account | None, request: Request | None = None) -> None:
+    def start(
+        self, came: DriverFiles | None, account: Account | None, request: Request | None = None
+    ) -> None:
         """Start a driver.
 
+        Args:
+            came: with the request; None for a further driver, which has none of it.
+            account: as whom it runs.
+            request: for it; None for the one of this run.
         Raises:
             QuakeGridError: none can be started.
         """
-        files = DriverFiles(self._events_fd, stdio, self.ticket.jobs_fd)
+        stdio, given = (came.stdio, came.given) if came else ((), ())
+        files = DriverFiles(self._events_fd, stdio, self.ticket.jobs_fd, given)
         drivers = self._runs.drivers
         self._name = drivers.start(request or self._request, files, self._on_driver_end, account=account)
         if self._is_detached:
@@ -115,7 +122,7 @@ class DriverRun:
         for tries_left in reversed(range(TRIES)):
             try:
                 request, account = await self._runs.prepare(self._request | {"argv": argv})
-                self.start((), account, request)
+                self.start(None, account, request)
             except errors.QuakeGridError:
                 if not tries_left or self._runs.drivers.is_stopping:
                     raise
@@ -177,7 +184,7 @@ class DriverRuns:
         try:
             events_fd = os.dup(files.events_fd)
             run = DriverRun(self, request, ticket, events_fd, on_end)
-            run.start(files.stdio, account)
+            run.start(files, account)
         except (errors.QuakeGridError, OSError):
             ticket.remove()
             if events_fd >= 0:
