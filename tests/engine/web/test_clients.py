@@ -125,7 +125,7 @@ def test_engines_own_clients(ours: Server, cluster: Cluster, tmp_path: Path) -> 
     config = tmp_path / "openquake.cfg"
     config.write_text(f"[webapi]\nserver = http://{ours.address}\nusername =\npassword =\n")
     environ = testing.isolated_environ(home) | {
-        "OQ_CONFIG_FILE": str(config), "OQ_DISTRIBUTE": "no", "OQ_DATABASE": "local",
+        "OQ_CONFIG_FILE": str(config), "OQ_DISTRIBUTE": "no", "OQ_DATABASE": "127.0.0.1",
     }  # fmt: skip
     # A number that the plain engine's own database does not have.
     job_ini = testing.copy_engine_case("classical/case_01", tmp_path / "case") / "job.ini"
@@ -141,6 +141,7 @@ def test_engines_own_clients(ours: Server, cluster: Cluster, tmp_path: Path) -> 
         return done.stdout
 
     said = oq("extract", "hcurves?kind=mean", str(job_id), "--webapi")
+    oq("engine", "--upgrade-db")  # makes its own database
     imported = oq("importcalc", str(job_id))
 
     assert "Saved" in said
