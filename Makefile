@@ -131,6 +131,10 @@ test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 c
 test-people: install ## Test with several accounts on one machine (needs root; part of `make test` where it is)
 	@$(PY) -m pytest -rs tests/people
 
+.PHONY: test-nofs
+test-nofs: install ## Test clusters whose machines share no files (needs root; a part belongs to `make test`)
+	@$(PY) -m pytest -rs --full tests/nofs
+
 .PHONY: test-compose
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
 	@tests/system/with_docker.sh $(PY) -m pytest --compose tests/system/test_compose.py
@@ -178,6 +182,10 @@ bench-crowd: install ## Measure a thousand real workers on this machine (some mi
 .PHONY: bench-resume
 bench-resume: install ## Measure what journals cost, and what they save when a calculation is killed (ten minutes)
 	@$(PY) -m benchmarks.bench_resume
+
+.PHONY: bench-nofs
+bench-nofs: install ## Measure calculations whose files are served against shared files (ROUNDS=3, some minutes)
+	@$(PY) -m benchmarks.nofs
 
 .PHONY: bench-web
 bench-web: install ## Measure the web service with many open pages (a minute)

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "workers": Entry(
             "workers.commands", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
         ),
+        "events": Entry("workers.events", "events", "Show what happened to the cluster."),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),

@@ -161,7 +161,8 @@ def running_cluster(
         assert down.returncode == 0, down.stderr + down.stdout
     left = [pid for pid in _pids() if str(state_dir) in _cmdline(pid)]
     assert left == [], f"processes left: {[_cmdline(pid) for pid in left]}"
-    assert list(scratch.rglob("*")) == [], "temporary files left"
+    files = list(scratch.rglob("*"))
+    assert files == [], f"temporary files left: {files}"
 
 
 def wait_for_end(pid: int) -> None:

@@ -563,18 +563,29 @@ class DeleteJobResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATHS_FIELD_NUMBER: _builtins.int
+    LEFT_PATHS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The datastore files of the job; those on the dbserver's node are gone if delete_files was set."""
+        """The datastore files of the job; those on the dbserver's node are gone if delete_files was set, but for
+        left_paths.
+        """
+
+    @_builtins.property
+    def left_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of these, the files that the dbserver may not remove, as they are in a folder of a person. The web service of
+        the master removes them with the rights of the job's owner, within a minute while it runs. Empty if
+        delete_files was not set, and in the answer to a repeated request.
+        """
 
     def __init__(
         self,
         *,
         paths: _abc.Iterable[_builtins.str] | None = ...,
+        left_paths: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_paths", b"left_paths", "paths", b"paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,8 +33,9 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint, c
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
-        request: `argv`, `cwd`, `environ`, `mode` ("oq", "run" or "notify"), `is_detachable`, `jobs_fd`, the
-            `person` whose driver this is, and its certificate, `proof`; for "notify" `job_ids` and `notify`.
+        request: `argv`, `cwd`, `environ`, `mode` ("oq", "run" or "notify"), `is_detachable`, `jobs_fd`,
+            `given_fds`, the `person` whose driver this is, and its certificate, `proof`; for "notify"
+            `job_ids` and `notify`.
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
         code_stamp: of all code that the template has loaded.
@@ -55,6 +56,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint, c
         _enter(request)
         digests.settle_process()
         driver = DriverProcess(events, fingerprint, driver_journals.origin_of(request), code_stamp)
+        driver.given_fds = request["given_fds"]
     except Exception as exc:  # noqa: BLE001 - told to the person who waits
         message = f"the driver could not start: {stops.one_line(exc)}"
         events.tell({"event": "error", "message": message, "job_id": None})

@@ -29,6 +29,7 @@ from quakegrid.engine.driver import commands, stops
 from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.insistence import Insistence
 from quakegrid.engine.driver.stops import End, StopReason
+from quakegrid.engine.files.driver_files import SessionFileServing
 from quakegrid.engine.replay.driver_journals import DriverJournals, Origin
 from quakegrid.engine.tasks.engine_task import EngineSetup
 from quakegrid.engine.tasks.job_workers import JobWorkerMaster
@@ -58,12 +59,16 @@ class DriverProcess:
         self.settings = this_process.settings()
         self._fingerprint = fingerprint
         self.events = events
+        self.given_fds: Sequence[int] = ()  # what its request came with
         self.database = Database(self.settings, events.tell)
         assert self.settings.given is not None, "a driver is given a certificate"
         self._certificate = CertificateKeeper(
             self.settings.given, PeopleClient(self.database.client).renew_driver
         )
-        self.starmaps = Starmaps(self._any_session, events.tell, self.database.known_jobs)
+        self.files = SessionFileServing()
+        self.starmaps = Starmaps(
+            self._any_session, events.tell, self.database.known_jobs, self.files.of_starmaps
+        )
         self.journals = DriverJournals(
             self.settings,
             origin,
@@ -125,6 +130,7 @@ class DriverProcess:
                 lambda words: self.database.log_words(job_ids, words),
             )
             self.events.tell_placed()
+            self.files.serve(self.session, partial(self.database.warn, job_ids))
             yield
         except BaseException as exc:
             self._insistence.end()
@@ -162,6 +168,7 @@ class DriverProcess:
         """Close the session, if one is open."""
         session, self.session = self.session, None
         self._insistence.end()  # after that: no signal begins to be repeated any more
+        self.files.close()
         if session:
             session.close()
 
@@ -203,6 +210,7 @@ class DriverProcess:
         if self.session is None:
             self.session = self._open_session(())
             self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead), worker_output.echo)
+            self.files.serve(self.session, partial(self.database.warn, ()))
         return self.session
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
@@ -220,6 +228,7 @@ class DriverProcess:
             os.environ.get("PYTHONPATH", ""),
             socket.gethostname(),
             self.database.known_jobs.for_setup(),
+            self.files.told(),
         )
         options = SessionOptions(
             user_name=getpass.getuser(),

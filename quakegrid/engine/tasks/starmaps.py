@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from openquake.baselib import parallel, zeromq
 
+from quakegrid.engine.files.starmap_files import StarmapFiles
 from quakegrid.engine.replay.job_journal import NoJournal, OutcomeJournal, RecordedOutcome
 from quakegrid.engine.replay.ordered import Submission
 from quakegrid.engine.tasks.engine_task import dump_task
@@ -101,13 +102,18 @@ class Starmaps:
         session: gives the open session; opens one for work without a job.
         on_event: told of progress.
         known_jobs: what tasks may look up.
+        files: of their jobs.
     """
 
     def __init__(
-        self, session: Callable[[], Session], on_event: Callable[[Event], None], known_jobs: KnownJobs
+        self,
+        session: Callable[[], Session],
+        on_event: Callable[[Event], None],
+        known_jobs: KnownJobs,
+        files: StarmapFiles,
     ) -> None:
         self._session, self._progress = session, TaskProgress(on_event)
-        self._known_jobs = known_jobs
+        self._known_jobs, self.files = known_jobs, files
         self._channels: dict[int, Channel] = {}
         self._ports = itertools.count(1)
         # By the session's numbers, which begin with 1. Tasks whose outcomes are recorded have 0 and below.
@@ -123,6 +129,7 @@ class Starmaps:
     def close_channel(self, channel: Channel) -> None:
         """Forget a channel and what was still to come for it."""
         self._channels.pop(channel.port, None)
+        self.files.end(channel.port)
         late = [task_id for task_id, task in self._pending.items() if task.channel is channel]
         for task_id in late:
             del self._pending[task_id]
@@ -137,11 +144,13 @@ class Starmaps:
         """Send a task of a Starmap to the lane."""
         operation = func.__name__
         session = self._session()  # first: with it the workers learn of jobs
+        # Also for a task whose outcome is recorded: files are as they are when its Starmap begins.
+        files = self.files.for_task(starmap)
         submission = self.journal.submit(func, args, starmap.task_no, monitor)
         if submission is not None and submission.is_recorded:
             task_id = -submission.number
         else:
-            payload = dump_task(func, args, starmap.task_no, monitor, self._known_jobs.for_task())
+            payload = dump_task(func, args, starmap.task_no, monitor, self._known_jobs.for_task(), files)
             task_id = session.submit(payload, LaneTask(operation))
         self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation, submission)
         starmap.socket.task_queue = starmap.task_queue
@@ -157,7 +166,10 @@ class Starmaps:
                 self.journal.lose(recorded.number)
             self._deliver(recorded, task)
             return
-        outcome = self._session().receive()
+        session = self._session()
+        while (outcome := session.receive_ready()) is None:
+            self.files.take_turn()
+            session.wait()
         task = self._pending.pop(outcome.task_id, None)
         if task is None:
             return  # of a Starmap that ended early

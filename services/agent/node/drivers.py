@@ -36,11 +36,13 @@ class DriverFiles:
         events_fd: where it writes its events.
         stdio: for 0, 1 and 2. In other modes than "oq" the drivers' log takes their place.
         jobs_fd: where it writes the ids of its jobs; -1 if nobody wants to know.
+        given: for its own use, at most `packets.MAX_GIVEN`.
     """
 
     events_fd: int
     stdio: Sequence[int] = ()
     jobs_fd: int = -1
+    given: Sequence[int] = ()
 
 
 class Drivers:
@@ -122,7 +124,11 @@ class Drivers:
             if jobs_fd < 0:
                 jobs_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
                 opened = [*opened, jobs_fd]
-            self._order(ForkDriver(name, account), data, [files.events_fd, *stdio, jobs_fd])
+            self._order(
+                ForkDriver(name, account, len(files.given)),
+                data,
+                [files.events_fd, *stdio, jobs_fd, *files.given],
+            )
         except OSError as exc:
             raise QuakeGridError(f"{self._node} could not start a driver: {exc}") from None
         finally:

@@ -1,10 +1,10 @@
 """The agent's unix socket: command lines of this machine ask for drivers here.
 
 A command line sends one JSON line that asks for a driver, with three descriptors if the driver is to have a
-terminal. It gets JSON lines back: the driver's events, then its exit code. Further lines from it pass signals
-on. When the command line goes away, its driver goes on if it is detachable, and is terminated if it is not.
-The agent's own user and root may connect. If the agent may change users, the members of `[agent] group` may,
-too. A refused command line gets the reason in words.
+terminal; without one it may send two for the driver's own use. It gets JSON lines back: the driver's events,
+then its exit code. Further lines from it pass signals on. When the command line goes away, its driver goes on
+if it is detachable, and is terminated if it is not. The agent's own user and root may connect. If the agent
+may change users, the members of `[agent] group` may, too. A refused command line gets the reason in words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from quakegrid.errors import QuakeGridError, StateError, UsageError
+from quakegrid.errors import NotAllowedError, QuakeGridError, StateError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
@@ -28,7 +28,7 @@ from services.agent.node.doors.socket_audit import SocketAudit
 from services.agent.node.drivers import DriverFiles, Drivers
 from services.agent.node.persons.accounts import NodeAccounts
 from services.agent.node.persons.shared_socket import open_to_group
-from services.agent.packets import close_all
+from services.agent.packets import MAX_GIVEN, close_all
 from services.agent.rules.persons import Account
 
 log = logging.getLogger("quakegrid.agent")
@@ -142,7 +142,9 @@ class LocalSocket:
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
                     self._audit.refused(asker, exc)
-                    await _send(connection, {"event": "refused", "message": str(exc)})
+                    is_forbidden = isinstance(exc, NotAllowedError)
+                    refusal = {"event": "refused", "message": str(exc), "is_forbidden": is_forbidden}
+                    await _send(connection, refusal)
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
         finally:
@@ -171,7 +173,7 @@ class LocalSocket:
                 ended.set_result((code, reason))
 
         _check_count(self._drivers, asker)
-        run = self._runs.start(request, DriverFiles(connection.fileno(), fds), on_end, account)
+        run = self._runs.start(request, _files_of(connection, request, fds), on_end, account)
         close_all(fds)
         fds.clear()
         self._audit.asked(asker, request)
@@ -216,6 +218,12 @@ class LocalSocket:
             buffer += data
 
 
+def _files_of(connection: socket.socket, request: dict[str, Any], fds: list[int]) -> DriverFiles:
+    if request["mode"] == "oq":
+        return DriverFiles(connection.fileno(), fds)
+    return DriverFiles(connection.fileno(), given=fds)
+
+
 def _check_count(drivers: Drivers, asker: Asker) -> None:
     """Refuse a further driver to an account that has too many, with or without command lines.
 
@@ -246,6 +254,8 @@ def _read_request(line: bytes, fds: list[int]) -> dict[str, Any]:
     request = request_checks.read_driver_request(line)
     if request["mode"] != "run" and len(fds) != STDIO_COUNT:
         raise UsageError("the request came without a terminal's descriptors")
+    if request["mode"] == "run" and len(fds) > MAX_GIVEN:
+        raise UsageError(f"the request came with more than {MAX_GIVEN} descriptors")
     return request
 
 
