@@ -81,7 +81,7 @@ def watch_driver(cluster: Cluster, stop: threading.Event, peak: list[int]) -> No
 
 def empty_tasks(cluster: Cluster) -> Iterator[Figure]:
     """With and without a journal in one driver, in turns."""
-    folder = str(Path(__file__).parent / "support")
+    folder = str(Path(__file__).parent / "resume")
     mine = dataclasses.replace(cluster, environ=cluster.environ | {"PYTHONPATH": folder})
     done = mine.call("oq", "shell", "journaled_starmap")
     assert done.returncode == 0, done.stderr

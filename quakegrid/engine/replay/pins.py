@@ -6,7 +6,7 @@ A task's arguments do not show it all: most of its input it reads from files tha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,17 @@ def decode(data: bytes | memoryview) -> Pins:
     """From a journal."""
     found: Pins = json.loads(bytes(data))
     return found
+
+
+def parent_job(dbcmd: Callable[..., Any], oqparam: Any) -> Any:
+    """The job that a calculation starts from; None if there is none.
+
+    Args:
+        dbcmd: calls the database, as the engine does.
+        oqparam: the calculation's parameters.
+    """
+    parent_id = oqparam.hazard_calculation_id
+    return dbcmd("get_job", parent_id) if isinstance(parent_id, int) else None
 
 
 def parent_of(job: Any) -> dict[str, str]:
