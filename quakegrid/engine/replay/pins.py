@@ -13,8 +13,6 @@ from typing import Any
 import xxhash
 from openquake.baselib import parallel
 
-from quakegrid.engine import configuration
-
 Pins = dict[str, dict[str, str]]
 # Sections of the configuration that say where services and folders are, and nothing of results.
 _OF_PLACES = frozenset({"dbserver", "webapi", "zworkers", "directory", "webui"})
@@ -28,13 +26,19 @@ _WORDS = {
 }
 
 
-def of(oqparam: Any, versions: Mapping[str, str], parent: Mapping[str, str]) -> Pins:
+def of(
+    oqparam: Any,
+    versions: Mapping[str, str],
+    parent: Mapping[str, str],
+    sections: Mapping[str, Mapping[str, Any]],
+) -> Pins:
     """What a calculation rests on, now.
 
     Args:
         oqparam: its parameters.
         versions: by name, of the engine, numpy, QuakeGrid and their code.
         parent: the job that it starts from, by its id: its size and time.
+        sections: of the engine's configuration.
     """
     files = sorted({str(path) for path in oqparam._input_files})  # noqa: SLF001 - it has no other name
     return {
@@ -44,7 +48,7 @@ def of(oqparam: Any, versions: Mapping[str, str], parent: Mapping[str, str]) -> 
             "hash seed": str(hash("quakegrid")),
             "number of cores": str(parallel.num_cores),
         },
-        "setting": _settings(),
+        "setting": _settings(sections),
         "parent": dict(parent),
     }
 
@@ -94,10 +98,10 @@ def parent_of(job: Any) -> dict[str, str]:
     return {str(job.id): f"{found.st_size} bytes of {found.st_mtime_ns}"}
 
 
-def _settings() -> dict[str, str]:
+def _settings(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {
         f"[{section}] {key}": str(value)
-        for section, values in configuration.exported().items()
+        for section, values in sections.items()
         if section not in _OF_PLACES
         for key, value in values.items()
     }
