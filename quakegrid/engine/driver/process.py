@@ -13,7 +13,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -103,16 +103,6 @@ class DriverProcess:
         elif action == "create_job":
             self.journals.close_for("it makes further jobs, which get other numbers when it runs again")
         return self.database.call(action, *args)
-
-    def begin_journal(self, oqparam: Any, set_concurrency: Callable[[], None]) -> None:
-        """A job has read its parameters: answer its tasks from its journal, and record them."""
-        self.journals.begin(oqparam, self.parent_of(oqparam), set_concurrency)
-        self.starmaps.journal = self.journals.current
-
-    def parent_of(self, oqparam: Any) -> Any:
-        """The job that a calculation starts from; None if there is none."""
-        parent_id = oqparam.hazard_calculation_id
-        return self.database.call("get_job", parent_id) if isinstance(parent_id, int) else None
 
     def worker_master(self) -> JobWorkerMaster:
         """Control of the fleet."""
