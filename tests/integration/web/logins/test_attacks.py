@@ -86,6 +86,7 @@ def test_login_leads_to_own_pages_only(team: Team, target: str) -> None:
     assert "<script" not in shown.text
 
 
+@pytest.mark.full
 def test_flood_of_logins_is_slowed_down(team: Team) -> None:
     """An address that guesses has to wait; others log in meanwhile, and no thread is blocked."""
     source = "203.0.113.66"
