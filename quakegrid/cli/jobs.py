@@ -99,12 +99,28 @@ def list_jobs(limit: int, sort: str, ascending: bool, output: str, **fields: Any
         "id": "id",
         "state": "state",
         "user_name": "user",
-        "start_time": "start",
-        "stop_time": "stop",
+        "start": "start",
+        "took": "took",
         "calculation_mode": "mode",
         "description": "description",
     }
-    render.print_listing(output, found, columns)
+    now_time = datetime.datetime.now(datetime.UTC)
+    rows = found if output == "json" else [_listed(job, now_time) for job in found]
+    render.print_listing(output, rows, columns, cut="description")
+
+
+def _listed(job: Job, now_time: datetime.datetime) -> dict[str, Any]:
+    """A job as a table shows it: when it began and how long it took, in short."""
+    end_time = job.stop_time or (now_time if job.is_running else None)
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "user_name": job.user_name,
+        "start": f"{job.start_time.astimezone():%y-%m-%d %H:%M}",
+        "took": render.short_time((end_time - job.start_time).total_seconds()) if end_time else "-",
+        "calculation_mode": job.calculation_mode,
+        "description": job.description,
+    }
 
 
 @jobs.command()
@@ -260,7 +276,9 @@ def delete(job_id: int, yes: bool) -> None:
             about = terminal_text.one_line(job.description)
             whose = "" if is_own(database, job) else f" of {terminal_text.one_line(job.user_name)}"
             click.confirm(f"Delete job {job.id} ({about}){whose} and its files?", abort=True, err=True)
-        paths = database.jobs.delete_job(job.id, database.user_name, delete_files=True)
+        files = database.jobs.delete_job_and_files(job.id, database.user_name)
     click.echo(f"job {job.id} deleted", err=True)
-    for path in paths:
+    for path in files.gone:
         click.echo(f"removed: {path}", err=True)
+    for path in files.left:
+        click.echo(f"soon removed, by the master's web service: {path}", err=True)

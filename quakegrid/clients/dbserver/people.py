@@ -119,12 +119,14 @@ class PeopleClient:
         request.life.FromTimedelta(life)
         response = self._connection.call(self._stub.IssueCredential, request)
         proof = Certified(response.ca_pem, key_pem, response.certificate_pem)
-        return _decode(response.credential), proof
+        return decode_credential(response.credential), proof
 
     def list_all(self) -> list[IssuedCredential]:
         """All credentials, also those that have ended, by name."""
         request = people_pb2.ListCredentialsRequest()
-        return list(map(_decode, self._connection.call(self._stub.ListCredentials, request).credentials))
+        return list(
+            map(decode_credential, self._connection.call(self._stub.ListCredentials, request).credentials)
+        )
 
     def list_passwords(self) -> list[PasswordHolder]:
         """All who can log in at the web service with a password, by name."""
@@ -163,7 +165,7 @@ class PeopleClient:
         """
         request = people_pb2.RevokeCredentialsRequest(name=name, id=credential_id)
         response = self._connection.call(self._stub.RevokeCredentials, request)
-        revoked = list(map(_decode, response.revoked))
+        revoked = list(map(decode_credential, response.revoked))
         return RevokedCredentials(revoked, response.had_password, response.web_token_count)
 
     def set_password(self, name: str, password: str, role: PrincipalRole | None = None) -> str:
@@ -184,7 +186,8 @@ class PeopleClient:
         return _role(self._connection.call(self._stub.SetPassword, request).role)
 
 
-def _decode(found: people_pb2.Credential) -> IssuedCredential:
+def decode_credential(found: people_pb2.Credential) -> IssuedCredential:
+    """A credential of a message."""
     revocation_time = found.revocation_time.ToDatetime(datetime.UTC)
     return IssuedCredential(
         name=found.name,
