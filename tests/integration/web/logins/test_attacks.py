@@ -132,5 +132,5 @@ def test_no_secret_is_in_any_log_or_table(team: Team) -> None:
 
     assert "logged_in way=password name=anna" in logs
     assert [secret for secret in secrets if secret in logs] == []
-    in_tables = [secret for secret in (*secrets[1:], token[4:20]) if secret in tables]
+    in_tables = [secret for secret in (*secrets, token[4:20]) if secret in tables]
     assert in_tables == []
