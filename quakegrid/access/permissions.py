@@ -77,6 +77,7 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "ListJobs": Permission("list jobs", _READERS),
         "WatchJobs": Permission("watch jobs", _READERS),
         "TransitionJob": Permission("change the state of jobs", _NOBODY, _DRIVERS, Subject.JOB),
+        "ReopenJob": Permission("resume jobs", _NOBODY, _DRIVERS, Subject.JOB, is_audited=True),
         "UpdateJob": Permission("change what is said of jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
         "DeleteJob": Permission("delete jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),
         "ShareJob": Permission("share jobs", _STAFF, _OWNERS, Subject.JOB, is_audited=True),

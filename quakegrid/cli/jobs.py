@@ -276,7 +276,9 @@ def delete(job_id: int, yes: bool) -> None:
             about = terminal_text.one_line(job.description)
             whose = "" if is_own(database, job) else f" of {terminal_text.one_line(job.user_name)}"
             click.confirm(f"Delete job {job.id} ({about}){whose} and its files?", abort=True, err=True)
-        paths = database.jobs.delete_job(job.id, database.user_name, delete_files=True)
+        files = database.jobs.delete_job_and_files(job.id, database.user_name)
     click.echo(f"job {job.id} deleted", err=True)
-    for path in paths:
+    for path in files.gone:
         click.echo(f"removed: {path}", err=True)
+    for path in files.left:
+        click.echo(f"soon removed, by the master's web service: {path}", err=True)

@@ -9,35 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# Between names, in the engine's formats: also what stands around them in lists, tables and XML.
-_WORD = re.compile(r"[^\s,;'\"\[\](){}<>=|]+")
-# Names may have brackets and commas; then only blanks, quotes and the marks of XML end them.
-_WIDE_WORD = re.compile(r"[^\s'\"<>=]+")
-# A name with blanks stands alone: as a value, in quotes, or as the text of an element.
-_VALUE = re.compile(r"^[^\n=#;]*=[ \t]*([^\n]*?)[ \t\r]*$", re.MULTILINE)
-_QUOTED = re.compile(r"\"([^\"\n]{1,1024})\"|'([^'\n]{1,1024})'|>\s*([^<>]{1,1024}?)\s*<")
+# What ends a name, in the engine's formats: also what stands around names in lists, tables and XML. Names may
+# have brackets and commas, too, or blanks, so each place is read in three ways, from the narrow to the wide.
+_BEFORE = (" \t\r\n'\"<>=,;[](){}|", " \t\r\n'\"<>=", "\n'\"<>=")
 # What follows the last dot of an input's name. Numbers, such as 1.0E5, have no letter there.
-_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9_]{0,11}$")
+_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9_]{0,11}(?!\.?[A-Za-z0-9_])")
 MOST_NAME_CHARACTERS = 1024
 
 
 def words(text: str) -> Iterator[str]:
     """The words of a text that may name files, each of them once."""
     seen = set()
-    for word in _all(text):
-        if word not in seen and len(word) <= MOST_NAME_CHARACTERS and _SUFFIX.search(word):
-            seen.add(word)
-            yield word
-
-
-def _all(text: str) -> Iterator[str]:
-    for pattern in (_WORD, _WIDE_WORD):
-        for found in pattern.finditer(text):
-            yield found[0].rstrip(".,:")
-    for found in _VALUE.finditer(text):
-        yield found[1]
-    for found in _QUOTED.finditer(text):
-        yield from (part for part in found.groups() if part)
+    for found in _SUFFIX.finditer(text):
+        window = text[max(0, found.start() - MOST_NAME_CHARACTERS) : found.end()]
+        for delimiters in _BEFORE:
+            start = max(map(window.rfind, delimiters)) + 1
+            word = window[start:].strip()
+            if word not in seen:
+                seen.add(word)
+                yield word
 
 
 def export_wishes(text: str) -> tuple[str, str]:

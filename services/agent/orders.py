@@ -58,11 +58,12 @@ class ForkDriver:
     """Fork a driver.
 
     Descriptors: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the
-    ids of its jobs. It runs as `account`; None is the agent's own.
+    ids of its jobs, then `given_count` for its own use. It runs as `account`; None is the agent's own.
     """
 
     name: str
     account: Account | None = None
+    given_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

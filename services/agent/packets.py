@@ -39,6 +39,8 @@ from services.agent.rules.persons import Account
 
 PACKET_BYTES = 1 << 16
 MAX_FDS = 8
+# Of these, what a driver without a terminal may be given for its own use.
+MAX_GIVEN = 2
 # Errors for want of room in the kernel, for example for descriptors on their way; the sender tries again.
 BUSY_ERRORS = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
 MAX_PID = (1 << 31) - 1
@@ -66,9 +68,10 @@ def encode_order(order: Order) -> bytes:
         case ForkWorker(name, worker, account):
             fields = {"order": "fork_worker", "name": name, "worker": _plain(worker)}
             return _pack(fields | ({"account": _plain(account)} if account else {}))
-        case ForkDriver(name, account):
+        case ForkDriver(name, account, given_count):
             fields = {"order": "fork_driver", "name": name}
-            return _pack(fields | ({"account": _plain(account)} if account else {}))
+            given = {"given_count": given_count} if given_count else {}
+            return _pack(fields | given | ({"account": _plain(account)} if account else {}))
         case SignalChild(pid, number):
             return _pack({"order": "signal", "pid": pid, "signal": number})
         case Ping():
@@ -261,14 +264,15 @@ class _Fields:
 def _read_order(fields: _Fields, fd_count: int) -> Order:
     """An order that came with so many descriptors."""
     kind = fields.text("order")
-    if fd_count not in {"fork_worker": (2, 4), "fork_driver": (6,)}.get(kind, (0,)):
+    given_count = fields.integer("given_count", 1, MAX_GIVEN) if fields.has("given_count") else 0
+    if fd_count not in {"fork_worker": (2, 4), "fork_driver": (6 + given_count,)}.get(kind, (0,)):
         raise PeerError(f"the order {kind[:40]!r} came with {fd_count} descriptors")
     match kind:
         case "fork_worker":
             worker = _read_worker(fields.below("worker"))
             return ForkWorker(fields.text("name"), worker, _read_account(fields))
         case "fork_driver":
-            return ForkDriver(fields.text("name"), _read_account(fields))
+            return ForkDriver(fields.text("name"), _read_account(fields), given_count)
         case "signal":
             pid = fields.integer("pid", 1, MAX_PID)
             return SignalChild(pid, fields.integer("signal", 1, MAX_SIGNAL))

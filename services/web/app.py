@@ -24,7 +24,6 @@ from services.web.api.running import Desk
 from services.web.api.sent_files import Turnstile
 from services.web.backends import Backends
 from services.web.early_answers import EarlyAnswers
-from services.web.engine_views import EngineViews
 from services.web.live import streams
 from services.web.pages import pages
 from services.web.pages.health import Examinations
@@ -80,9 +79,8 @@ def make(settings: Settings, backends: Backends) -> Starlette:
         },
     )
     app.state.backends, app.state.settings = backends, settings
-    app.state.views = EngineViews(settings)
+    app.state.views, app.state.removals = backends.views, backends.removals
     app.state.examinations = Examinations(settings)
-    app.state.inputs = backends.inputs
     app.state.desk = Desk(settings, backends.inputs, Starter(settings), backends.store)
     app.state.turnstile = Turnstile()
     return app

@@ -15,11 +15,13 @@ from quakegrid.jobs.engine_values import RowValue
 from quakegrid.machine.service_life import Life
 from quakegrid.settings.config import Settings
 from services.web.access.logins import Logins
+from services.web.engine_views import EngineViews
 from services.web.live.events import EventFeed
 from services.web.live.feed import beat_for_ever
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
 from services.web.live.tasks import TaskFeeds
+from services.web.persons.removals import Removals
 from services.web.service_link import ServiceLink
 from services.web.uploads import sweeping
 from services.web.uploads.inputs import Inputs
@@ -45,8 +47,10 @@ class Backends:
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
         self.events, self.tasks = EventFeed(self.broker.open), TaskFeeds(self.broker.open)
         self.logins = Logins(self.dbserver, keyring)
+        self.views = EngineViews(settings)
         self.inputs = Inputs(settings, getpass.getuser())
         self.store = FileStore(self.inputs, settings.web_quota_bytes)
+        self.removals = Removals(self.inputs, self.engine_call, self.views.run)
         self._keep_days, self._life = settings.web_keep_inputs_days, life
 
     async def __aenter__(self) -> Self:
@@ -56,8 +60,10 @@ class Backends:
         self._life.keep(self.events.follow_source(), "events")
         self._life.keep(self.logins.follow_source(), "logins")
         self._life.keep(beat_for_ever((self.jobs, self.fleet, self.events)), "beats")
-        self._life.keep(sweeping.sweep_for_ever(self.inputs, self._row, self._keep_days), "inputs")
+        sweep = sweeping.sweep_for_ever(self.inputs, self._row, self.removals.inputs, self._keep_days)
+        self._life.keep(sweep, "inputs")
         self._life.keep(sweeping.sweep_files_for_ever(self.store, self._keep_days), "files")
+        self._life.keep(self.removals.follow(), "left files")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -1,6 +1,7 @@
 """Starts calculations that people send: each in a driver of its own, forked by this machine's agent.
 
-The driver leaves its connection when it is accepted, so a calculation does not need this service any more.
+The driver runs as the person, and takes what they have sent into a folder of theirs. It leaves its connection
+when it is accepted, so a calculation does not need this service any more.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import pwd
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,14 +18,16 @@ from typing import Any
 
 from quakegrid import errors
 from quakegrid.clients import drivers
+from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.settings.config import Settings
 from services.web import engine_views
 from services.web.callers import Caller
+from services.web.persons import whose
 
 # QGIS waits 20 s.
 TIMEOUT_S = 18.0
-# What tells a driver's processes who somebody is.
-NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
+# A driver copies at most what one upload may have.
+TAKING_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class ModelRun:
     Args:
         job_ini: path of the job file.
         root: folder that holds all inputs; None for the person's own files.
+        name: of the folder that the person gets for these inputs, if the driver runs as another account.
         hazard_job_id: the calculation whose results it starts from.
         notify_to: address that is told of its end.
         choices: what else the person has chosen.
@@ -59,6 +62,7 @@ class ModelRun:
 
     job_ini: Path
     root: Path | None
+    name: str = ""
     hazard_job_id: int | None = None
     notify_to: str | None = None
     choices: RunChoices = field(default_factory=RunChoices)
@@ -69,6 +73,7 @@ class ModelRun:
             {
                 "job_ini": str(self.job_ini),
                 "root": None if self.root is None else str(self.root),
+                "name": self.name,
                 "hazard_job_id": self.hazard_job_id,
                 "notify_to": self.notify_to,
                 "params": dict(self.choices.params),
@@ -85,10 +90,12 @@ class Started:
     Args:
         job_id: of the calculation.
         traceback: why it was refused, line by line; empty if it runs.
+        is_taken: whether the person has the inputs in a folder of theirs.
     """
 
     job_id: int
     traceback: list[str]
+    is_taken: bool = False
 
 
 class Starter:
@@ -106,18 +113,20 @@ class Starter:
         """Start a calculation as a person's.
 
         Raises:
-            NotAllowedError: it would run as root, for somebody who is not.
             PeerUnreachableError: there is no agent, or no driver answered in time; nothing runs then.
             EngineMissingError: the agent has no engine.
             QuakeGridError: the driver could not make the calculation.
         """
-        check_account(caller, os.geteuid())
-        reader, writer = await engine_views.connect(self._settings)
+        folder_fds = [engine_views.open_folder(what.root)] if what.root else []
+        try:
+            reader, writer = await engine_views.connect(self._settings, _request(what, caller), folder_fds)
+        finally:
+            for number in folder_fds:
+                os.close(number)
         news = _News()
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                writer.write(json.dumps(_request(what, caller)).encode() + b"\n")
-                started = await _accepted(reader, news)
+            async with asyncio.timeout(TIMEOUT_S) as time:
+                started = await _accepted(reader, news, time)
         except TimeoutError:
             await _end(writer)
             hint = "the engine is being loaded; " if news.is_warming else ""
@@ -140,44 +149,19 @@ class Starter:
         task.add_done_callback(self._following.discard)
 
 
-def check_account(caller: Caller, own_uid: int) -> None:
-    """Refuse to start what would not run as the caller: the agent knows this service only.
-
-    What root asks for in a person's name, an agent that runs as root runs as root. What another service asks
-    for in a person's name runs as the account for all others, which cannot read what the person has sent.
-
-    Args:
-        caller: who asks.
-        own_uid: number of the account of this service, by which the agent knows it.
-    Raises:
-        NotAllowedError: the caller is neither this service's account nor root.
-    """
-    if caller.user_id is None and caller.name == pwd.getpwuid(own_uid).pw_name:
-        return  # by a credential of this service's own name
-    if caller.user_id not in (own_uid, 0) and own_uid != 0:
-        raise errors.NotAllowedError(
-            f"you are {caller.name}, and calculations that are sent to the web service of this machine run "
-            "as the account of the services so far, not as yours; start yours with `quakegrid run`"
-        )
-    if own_uid == 0 and caller.user_id != 0:
-        raise errors.NotAllowedError(
-            f"you are {caller.name}, and the services of this machine run as root, as which your calculation "
-            "would run; start it with `quakegrid run`, or let an administrator install the services with "
-            "`quakegrid install`"
-        )
-
-
 @dataclass(slots=True)
 class _News:
     """What the agent says before the driver speaks."""
 
     is_warming: bool = False
     is_detachable: bool = False
+    is_taken: bool = False
 
     def take(self, kind: str) -> None:
         """Take note of an event."""
         self.is_warming |= kind == "warming"
         self.is_detachable |= kind == "detachable"
+        self.is_taken |= kind == "taken"
 
 
 async def _end(writer: asyncio.StreamWriter) -> None:
@@ -189,33 +173,55 @@ async def _end(writer: asyncio.StreamWriter) -> None:
 
 
 def _request(what: ModelRun, caller: Caller) -> dict[str, Any]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("OQ_DISTRIBUTE")}
-    environ |= dict.fromkeys(NAME_VARIABLES, caller.name)
+    as_whom = whose.of(caller.name, caller.name)
     folder = what.job_ini.parent if what.root is None else what.root
     return {
         "argv": ["start", what.as_json()],
-        "cwd": str(folder),
-        "environ": environ,
+        # A person's driver cannot enter the folder of this service; it goes to its own when it has taken it.
+        "cwd": "/" if as_whom.person else str(folder),
+        "environ": as_whom.environ(os.environ),
         "mode": "run",
         "is_detachable": True,
+        "for_person": as_whom.person,
         "notify": list(what.choices.notify),
     }
 
 
-async def _accepted(reader: asyncio.StreamReader, news: _News) -> Started:
-    """Wait for the driver's verdict; `news` gets what is said before."""
+async def _accepted(reader: asyncio.StreamReader, news: _News, time: asyncio.Timeout) -> Started:
+    """Wait for the driver's verdict.
+
+    Args:
+        reader: of its events.
+        news: gets what is said before.
+        time: is given anew while the driver copies what was sent, and after that.
+    """
+    loop = asyncio.get_running_loop()
     async for line in reader:
         event = drivers.read_event(line)
         kind = event.get("event", "")
         news.take(kind)
+        if kind in ("taking", "taken"):
+            time.reschedule(loop.time() + (TAKING_TIMEOUT_S if kind == "taking" else TIMEOUT_S))
         if kind in ("accepted", "not_accepted"):
-            return Started(event["job_id"], event.get("traceback", []))
+            return _started(event, is_taken=news.is_taken)
         if kind == "refused":
-            raise errors.EngineMissingError(event["message"])
+            raise engine_views.refusal_of(event)
         if kind in ("error", "exit"):
             reason = event.get("message", f"the driver ended with code {event.get('code')} before it began")
             raise errors.QuakeGridError(reason)
     raise errors.PeerUnreachableError("the agent went away; try again")
+
+
+def _started(event: Mapping[str, Any], *, is_taken: bool) -> Started:
+    """What a driver says of its calculation. A person may have changed it: it is the person's process.
+
+    Raises:
+        QuakeGridError: it says what no driver says.
+    """
+    job_id, lines = event.get("job_id"), event.get("traceback", [])
+    if type(job_id) is not int or not 0 < job_id <= LARGEST_ID or not isinstance(lines, list):
+        raise errors.QuakeGridError("the driver of this calculation does not say which one it is")
+    return Started(job_id, list(map(str, lines)), is_taken)
 
 
 async def _follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -156,13 +156,17 @@ class Machine:
         *args: object,
         environ: Mapping[str, str] | None = None,
         cwd: Path | str | None = None,
+        given: str = "",
         timeout_s: float = TIMEOUT_S,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program as somebody to its end; `environ` is added to the environment of a login."""
+        """Run a program as somebody to its end; `environ` is added to the environment of a login.
+
+        It can read `given`.
+        """
         return subprocess.run(
             self.command(who, *args, cwd=cwd),
             env=self.environ(who, environ),
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             timeout=timeout_s,

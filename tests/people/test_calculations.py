@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Iterator
 
-import pytest
-
-from quakegrid import testing
-from tests.people import numba_caches
-from tests.people.accounts import ANNA, BEN, SERVICE, USERS_GROUP, WORKER
-from tests.people.cluster import PeopleCluster, running_cluster
-from tests.people.machine import Machine, refusal
+from tests.people.accounts import ANNA, BEN, SERVICE, WORKER
+from tests.people.cluster import PeopleCluster
+from tests.people.conftest import CASE
+from tests.people.machine import Machine
 from tests.support.nodes import wait_until
 
-WITH_ENGINE = {"agent": {"group": USERS_GROUP, "worker_user": WORKER.name, "preload": "openquake"}}
-KERNELS = SERVICE.home / "kernels"
-CASE = ANNA.home / "case"
 TIMEOUT_S = 250.0
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[PeopleCluster]:
-    """A cluster with the engine, and a model in Anna's home, which nobody else may enter."""
-    if why := refusal():
-        pytest.skip(why)
-    with Machine() as machine:
-        numba_caches.copy(machine.path(KERNELS))
-        testing.copy_engine_case("classical/case_01", machine.path(CASE))
-        subprocess.run(["chown", "-R", f"{SERVICE.uid}:{SERVICE.uid}", machine.path(KERNELS)], check=True)
-        subprocess.run(["chown", "-R", f"{ANNA.uid}:{ANNA.uid}", machine.path(CASE)], check=True)
-        with running_cluster(machine, WITH_ENGINE, environ={"NUMBA_CACHE_DIR": str(KERNELS)}) as cluster:
-            yield cluster
 
 
 def test_calculation_belongs_to_its_person(engine: PeopleCluster) -> None:

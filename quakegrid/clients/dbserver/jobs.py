@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver import job_messages
@@ -18,6 +21,19 @@ DELETION_TIMEOUT_S = 600.0
 SHORTEST_HOLD_TIMEOUT_S = 1.0
 LONGEST_HOLD_TIMEOUT_S = 60.0
 PAGE_SIZE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedFiles:
+    """The datastore files of a deleted job.
+
+    Args:
+        gone: paths of those that are gone.
+        left: paths of those that the dbserver may not remove; the web service of the master does so.
+    """
+
+    gone: Sequence[str]
+    left: Sequence[str]
 
 
 class JobsClient:
@@ -82,6 +98,11 @@ class JobsClient:
         )
         return job_messages.decode_job(self._connection.call(self._stub.TransitionJob, request).job)
 
+    def reopen(self, job_id: int) -> Job:
+        """Let a job that failed or was aborted run again. `StateError`: it is in another state."""
+        request = jobs_pb2.ReopenJobRequest(job_id=checked(job_id))
+        return job_messages.decode_job(self._connection.call(self._stub.ReopenJob, request).job)
+
     def update_job(
         self, job_id: int, user_name: str, *, description: str | None = None, relevant: bool | None = None
     ) -> Job:
@@ -115,10 +136,19 @@ class JobsClient:
 
     def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
         """Delete a job; returns the paths of its datastore files."""
+        return list(self._delete(job_id, user_name, delete_files=delete_files).paths)
+
+    def delete_job_and_files(self, job_id: int, user_name: str) -> DeletedFiles:
+        """Delete a job with its datastore files; what became of them."""
+        answer = self._delete(job_id, user_name, delete_files=True)
+        left = list(answer.left_paths)
+        return DeletedFiles([path for path in answer.paths if path not in left], left)
+
+    def _delete(self, job_id: int, user_name: str, *, delete_files: bool) -> jobs_pb2.DeleteJobResponse:
         request = jobs_pb2.DeleteJobRequest(
             job_id=checked(job_id),
             user_name=user_name,
             delete_files=delete_files,
             request_id=new_request_id(),
         )
-        return list(self._connection.call(self._stub.DeleteJob, request, DELETION_TIMEOUT_S).paths)
+        return self._connection.call(self._stub.DeleteJob, request, DELETION_TIMEOUT_S)

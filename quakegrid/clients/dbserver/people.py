@@ -51,6 +51,23 @@ class RevokedCredentials:
     web_token_count: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PasswordHolder:
+    """Somebody who has a password.
+
+    Args:
+        name: of the person.
+        role: what the person may do.
+        change_time: when it was set; None if it is of an adopted database.
+        changer: who set it; empty if it is of an adopted database.
+    """
+
+    name: str
+    role: str
+    change_time: datetime.datetime | None
+    changer: str
+
+
 class PeopleClient:
     """People over a connection to the dbserver, with its errors."""
 
@@ -110,6 +127,20 @@ class PeopleClient:
         return list(
             map(decode_credential, self._connection.call(self._stub.ListCredentials, request).credentials)
         )
+
+    def list_passwords(self) -> list[PasswordHolder]:
+        """All who can log in at the web service with a password, by name."""
+        request = people_pb2.ListCredentialsRequest()
+        found = self._connection.call(self._stub.ListCredentials, request).password_holders
+        return [
+            PasswordHolder(
+                each.name,
+                _role(each.role),
+                each.change_time.ToDatetime(datetime.UTC) if each.HasField("change_time") else None,
+                each.changer,
+            )
+            for each in found
+        ]
 
     def find_valid(self, name: str) -> IssuedCredential:
         """The valid credential of a person that ends last.

@@ -7,7 +7,6 @@ carry an id of their own. Trusts the cluster's authority and those that this mac
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
 import json
 import os
@@ -20,8 +19,8 @@ from typing import IO, Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from quakegrid import errors
-from quakegrid.clients import web_tokens
 from quakegrid.clients.backoff import Backoff
+from quakegrid.clients.web.tokens import CommandToken, TokenSource
 from quakegrid.settings.config import Settings
 from quakegrid.settings.hosts import is_loopback
 
@@ -29,6 +28,8 @@ from quakegrid.settings.hosts import is_loopback
 RETRY_S = 300.0
 # Of the first request: where nothing has answered yet, there may be no web service.
 FIRST_RETRY_S = 5.0
+# Where the service answers, but cannot serve now.
+BUSY_RETRY_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 # Of a socket on which nothing moves. An engine may need minutes before the first byte of an export comes.
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 10.0, 660.0
@@ -45,7 +46,6 @@ _KINDS: dict[int, type[errors.QuakeGridError]] = {
     409: errors.StateError,
     413: errors.UsageError,
 }
-NewToken = Callable[[], str]
 T = TypeVar("T")
 # A link that is cut without a word is given up after about a minute, however long an engine may need.
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 4}
@@ -74,15 +74,15 @@ class WebClient:
 
     Args:
         settings: of the cluster: where its web service is, and whom it is to trust.
-        new_token: makes a token; None on the machine of the service, where the kernel says who asks.
+        tokens: proves who asks; None on the machine of the service, where the kernel says so.
         retry_s: how long a request is tried again while nothing comes of it.
     """
 
     def __init__(
-        self, settings: Settings, new_token: NewToken | None = None, retry_s: float = RETRY_S
+        self, settings: Settings, tokens: TokenSource | None = None, retry_s: float = RETRY_S
     ) -> None:
         self.address = address_of(settings)
-        self._settings, self._new_token, self._retry_s = settings, new_token, retry_s
+        self._settings, self._tokens, self._retry_s = settings, tokens, retry_s
         self._token, self._has_answered = "", False
         self._connection: http.client.HTTPConnection | None = None
 
@@ -91,6 +91,12 @@ class WebClient:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def twin(self) -> WebClient:
+        """Another one with the same token, for another thread."""
+        twin = WebClient(self._settings, self._tokens, self._retry_s)
+        twin._has_answered = self._has_answered
+        return twin
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -195,13 +201,14 @@ class WebClient:
             PeerUnreachableError: the service has not answered for a long time.
             QuakeGridError: of `take`.
         """
-        pauses, end_s, has_new_token = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S), None, False
+        pauses, begin_s, has_new_token = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S), None, False
         while True:
             trouble: Exception | str
             try:
                 response = self._send(method, path, body, headers)
-                if response.status == 401 and self._token and not has_new_token:
-                    self._token, has_new_token = "", True  # the old one has ended
+                if response.status == 401 and self._tokens and not has_new_token:
+                    has_new_token = True
+                    self._tokens.renew(self._token)
                     _whole(response)
                     continue
                 if response.status not in _NOT_NOW:
@@ -216,19 +223,23 @@ class WebClient:
                 trouble = exc
             self.close()
             now_s = time.monotonic()
-            retry_s = self._retry_s if self._has_answered else min(FIRST_RETRY_S, self._retry_s)
-            end_s = now_s + retry_s if end_s is None else end_s
-            if now_s > end_s:
+            begin_s = now_s if begin_s is None else begin_s
+            if now_s > begin_s + self._patience_s(is_busy=isinstance(trouble, str)):
                 raise self._unreachable(trouble)
             time.sleep(pauses.next_s())
+
+    def _patience_s(self, *, is_busy: bool) -> float:
+        """How long a request is tried again after its first failure."""
+        if is_busy:
+            return min(BUSY_RETRY_S, self._retry_s)
+        return self._retry_s if self._has_answered else min(FIRST_RETRY_S, self._retry_s)
 
     def _send(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
         if self._connection is None:
             self._connection = _connect(self.address, self._settings)
-        if self._new_token and not self._token:
-            self._token = self._new_token()
+        self._token = self._tokens.text() if self._tokens else ""
         proof = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         self._connection.request(method, path, body, {**headers, **proof})
         response = self._connection.getresponse()
@@ -319,11 +330,11 @@ def _unwritable(target: Path, exc: OSError) -> errors.QuakeGridError:
     return errors.QuakeGridError(f"a result cannot be written into {target.parent}: {exc.strerror}")
 
 
-def open_web(settings: Settings, retry_s: float = RETRY_S) -> WebClient:
-    """A client of the web service of a cluster, for the person of the credential or of this process."""
-    has_credential = settings.credential is not None
-    new_token = functools.partial(web_tokens.web_token, settings) if has_credential else None
-    return WebClient(settings, new_token, retry_s)
+@contextlib.contextmanager
+def open_web(settings: Settings) -> Iterator[WebClient]:
+    """A client of the web service of a cluster, for the person of the credential, with a token of its own."""
+    with CommandToken(settings) as tokens, WebClient(settings, tokens) as web:
+        yield web
 
 
 def address_of(settings: Settings) -> str:

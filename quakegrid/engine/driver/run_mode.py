@@ -20,6 +20,7 @@ from quakegrid.clients.dbserver import own_jobs
 from quakegrid.engine import versions
 from quakegrid.engine.driver import attach_mode, earlier_jobs, exports, parameters, stops
 from quakegrid.engine.driver.exports import WholeExports
+from quakegrid.engine.replay import resume_mode
 from quakegrid.engine.tasks import failures
 from quakegrid.engine.web import starts, views
 from quakegrid.nodes import engine_version
@@ -33,7 +34,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
 
     Args:
         argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `view NAME ARGUMENTS`,
-            `start JSON` or `attach ID [-v]`.
+            `start JSON`, `attach ID [-v]` or `resume ID OPTIONS`.
         driver: this process.
     """
     is_export = argv[0] in {"export", "view", "attach"}
@@ -42,6 +43,8 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
             views.main(argv[1:], driver)
         elif argv[0] == "start":
             starts.main(argv[1], driver)
+        elif argv[0] == resume_mode.COMMAND:
+            resume_mode.main(argv, driver)
         elif argv[0] == "attach":
             return attach_mode.main(argv[1:], driver)
         elif is_export:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openquake.baselib.general import groupby
 from openquake.calculators import export as engine_export
 from openquake.commonlib.oqvalidation import OqParam
 from openquake.hazardlib import valid
 
+if TYPE_CHECKING:
+    from quakegrid.engine.driver.process import DriverProcess
+
 # Upstream shows no output in this format.
 HIDDEN_FORMAT = "txt"
 
 
-def formats() -> dict[str, Any]:
+def formats(_driver: DriverProcess) -> dict[str, Any]:
     """The formats of each kind of output, in upstream's order."""
     found = groupby(engine_export.export, lambda key: key[0], lambda keys: [kind for _, kind in keys])
     return {
@@ -24,14 +27,14 @@ def formats() -> dict[str, Any]:
     }
 
 
-def available_gsims(folder: str) -> dict[str, Any]:
+def available_gsims(_driver: DriverProcess, folder: str) -> dict[str, Any]:
     """The names of all ground shaking intensity models, as a JSON file; its path."""
     from openquake.hazardlib import gsim  # noqa: PLC0415 - imports all models
 
     return _written(folder, list(gsim.get_available_gsims()))
 
 
-def ini_defaults(folder: str) -> dict[str, Any]:
+def ini_defaults(_driver: DriverProcess, folder: str) -> dict[str, Any]:
     """The parameters that have a default, by the names that job files have for them, as a JSON file."""
     found = {}
     for name in [*dir(OqParam), *OqParam.ALIASES]:

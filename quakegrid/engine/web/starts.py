@@ -10,6 +10,8 @@ import datetime
 import getpass
 import json
 import logging
+import os
+import shutil
 import tempfile
 import traceback
 from collections.abc import Iterable
@@ -22,6 +24,7 @@ from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
 from quakegrid.engine.driver import earlier_jobs, parameters
+from quakegrid.engine.web import inputs
 
 if TYPE_CHECKING:
     from quakegrid.engine.driver.process import DriverProcess
@@ -36,9 +39,10 @@ def main(text: str, driver: DriverProcess) -> None:
     """Start a calculation and run it to its end.
 
     Args:
-        text: JSON with `job_ini` (path), `root` (folder that holds all its inputs; null for the person's own
-            files), `hazard_job_id` and `notify_to` (or null); and where the person has chosen so, `params`,
-            `weight` and `cores_per_worker` as `quakegrid run` has them.
+        text: JSON with `job_ini` (path), `root` (folder that holds all its inputs, of which the driver has a
+            descriptor; null for the person's own files), `name` (of the folder for these inputs, if the
+            person is to have them), `hazard_job_id` and `notify_to` (or null); and where the person has
+            chosen so, `params`, `weight` and `cores_per_worker` as `quakegrid run` has them.
         driver: this process.
     Raises:
         Exception: it was refused, or has failed.
@@ -48,6 +52,7 @@ def main(text: str, driver: DriverProcess) -> None:
     asked = json.loads(text)
     driver.weight = float(asked.get("weight", 1.0))
     driver.cores_per_worker = int(asked.get("cores_per_worker", 1))
+    taken = _take(asked, driver)
     Path(logs.get_datadir()).mkdir(parents=True, exist_ok=True)
     log_level = config.distribution.log_level
     # The first line that is logged would set the level otherwise, and hide how far the calculation is.
@@ -69,10 +74,30 @@ def main(text: str, driver: DriverProcess) -> None:
         )
         logs.dbcmd("finish", job.calc_id, "failed")
         lines = (words + str(exc)).splitlines()
+        if taken is not None:
+            os.chdir("/")
+            shutil.rmtree(taken, ignore_errors=True)
         driver.events.tell({"event": "not_accepted", "job_id": job.calc_id, "traceback": lines})
         raise
     driver.events.tell({"event": "accepted", "job_id": job.calc_id})
     engine.run_jobs([job], 1, notify_to=asked["notify_to"])
+
+
+def _take(asked: dict[str, Any], driver: DriverProcess) -> Path | None:
+    """Take inputs of another account into a folder of this one, and work there; None if there are none.
+
+    A driver that starts the same calculation again is given nothing, and finds what the first one has taken.
+    """
+    if driver.given_fds and inputs.is_foreign(driver.given_fds[0]):
+        driver.events.tell({"event": "taking"})
+        taken = inputs.take(driver.given_fds[0], asked["name"])
+    elif driver.given_fds or not asked["name"] or not (taken := inputs.place_of(asked["name"])).is_dir():
+        return None
+    asked["job_ini"] = str(taken / Path(asked["job_ini"]).relative_to(asked["root"]))
+    asked["root"] = str(taken)
+    os.chdir(taken)
+    driver.events.tell({"event": "taken"})
+    return taken
 
 
 def _read(asked: dict[str, Any], driver: DriverProcess) -> Any:

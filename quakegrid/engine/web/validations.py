@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 from xml.parsers.expat import ExpatError
 
@@ -19,15 +19,25 @@ from openquake.commonlib import datastore, logs, readinput
 from openquake.hazardlib import nrml
 
 from quakegrid.engine.driver import stops
-from quakegrid.engine.web import starts
+from quakegrid.engine.web import inputs, starts
+
+if TYPE_CHECKING:
+    from quakegrid.engine.driver.process import DriverProcess
 
 # The number of a calculation that is only looked at.
 NUMBER = 999_999_999
 _LINE = re.compile(r"line (\d+)")
 
 
-def nrml_file(path: str) -> dict[str, Any]:
-    """Whether a file is valid NRML; where it is not, in the engine's words, without the file's own path."""
+def nrml_file(folder_fd: int, name: str, folder: str) -> dict[str, Any]:
+    """Whether a file is valid NRML; where it is not, in the engine's words, without the file's own path.
+
+    Args:
+        folder_fd: of the folder that was sent.
+        name: of the file in it.
+        folder: for files of this view.
+    """
+    path = str(_at_hand(folder_fd, folder) / name)
     try:
         nrml.to_python(path)
     except ExpatError as exc:
@@ -43,12 +53,43 @@ def nrml_file(path: str) -> dict[str, Any]:
     return _verdict(None, None)
 
 
-def job(job_ini: str, root: str) -> dict[str, Any]:
+def job(folder_fd: int, name: str, folder: str) -> dict[str, Any]:
     """Whether a calculation could begin: its file and all its inputs are read, as before a run.
 
     Args:
+        folder_fd: of the folder that was sent, which has to hold all its inputs.
+        name: of the job file in it.
+        folder: for files of this view.
+    """
+    root = _at_hand(folder_fd, folder)
+    return _judged(str(root / name), str(root))
+
+
+def own_job(_driver: DriverProcess, job_ini: str) -> dict[str, Any]:
+    """As `job`, for a person's own files.
+
+    Args:
         job_ini: path of the job file.
-        root: folder that holds all its inputs; empty for the person's own files.
+    """
+    return _judged(job_ini, "")
+
+
+def _at_hand(folder_fd: int, folder: str) -> Path:
+    """What was sent, where this account can read it."""
+    if not inputs.is_foreign(folder_fd):
+        return Path(f"/proc/self/fd/{folder_fd}").resolve()
+    target = Path(folder, "sent")
+    target.mkdir()
+    inputs.copy(folder_fd, target)
+    return target
+
+
+def _judged(job_ini: str, root: str) -> dict[str, Any]:
+    """Read inputs as before a run.
+
+    Args:
+        job_ini: path of the job file.
+        root: folder that has to hold all its inputs; empty for the person's own files.
     """
     try:
         with tempfile.TemporaryDirectory() as folder, _only_looked_at(folder):

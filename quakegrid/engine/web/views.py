@@ -1,11 +1,15 @@
 """What the web service asks an engine for: `run_mode` runs one request of it in a driver of its own.
 
-Each answers with one event `view`, and writes files into a folder that the service has made.
+Each answers with one event `view`. What it makes as files goes to the service as a descriptor. The driver
+runs as the account of the calculation's owner, so a view reads what the owner may read; it names one
+calculation.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +20,7 @@ from openquake.commonlib import datastore, readinput
 
 from quakegrid import errors
 from quakegrid.engine.driver import stops
-from quakegrid.engine.web import facts, validations
+from quakegrid.engine.web import answers, facts, inputs, validations
 from quakegrid.engine.web.pictures import catalogue
 
 if TYPE_CHECKING:
@@ -33,8 +37,16 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
         QuakeGridError: the engine could not make it.
     """
     name, *args = argv
+    reply_fd, *folder_fds = driver.given_fds
+    folder = tempfile.mkdtemp()  # below that of this driver, which the agent removes
     try:
-        made = RESULTS[name](driver, *args) if name in RESULTS else OTHERS[name](*args)
+        if name in FILES:
+            made = FILES[name](driver, *args, folder)
+        elif name in FOLDERS:
+            made = FOLDERS[name](folder_fds[0], *args, folder)
+        else:
+            made = OTHERS[name](driver, *args)
+        made = answers.hand_over(reply_fd, made)
     except (errors.NotFoundError, errors.UsageError) as exc:
         made = {"refusal": str(exc), "is_missing": isinstance(exc, errors.NotFoundError)}
     driver.events.tell({"event": "view", **made})
@@ -49,7 +61,9 @@ def export(driver: DriverProcess, output_id: str, kind: str, folder: str) -> dic
         return {"ds_key": ds_key, "paths": []}
     _check_datastore(driver, job_id)
     paths = core.export_from_db((ds_key, kind), job_id, data_dir, folder)
-    return {"ds_key": ds_key, "paths": [str(path) for path in paths or ()]}
+    found = [str(path) for path in paths or ()]
+    archive = f"{ds_key.replace('/', '-')}-{kind}.zip" if len(found) > 1 else None
+    return {"ds_key": ds_key, "paths": found, "zip_name": archive}
 
 
 def extract(driver: DriverProcess, job_id: str, what: str, folder: str) -> dict[str, Any]:
@@ -73,9 +87,21 @@ def _check_datastore(driver: DriverProcess, job_id: int) -> str:
     if job is None:
         raise errors.NotFoundError(f"there is no job {job_id}")
     path = f"{job.ds_calc_dir}.hdf5"
-    if not Path(path).exists():
+    try:
+        is_there = Path(path).exists()
+    except PermissionError:
+        whom = getpass.getuser()
+        raise errors.NotFoundError(
+            f"{path} cannot be read as the account that works for {whom} here"
+        ) from None
+    if not is_there:
         raise errors.NotFoundError(f"the datastore of job {job_id} is gone: {path}")
     return path
+
+
+def whole_datastore(driver: DriverProcess, job_id: str, _folder: str) -> dict[str, Any]:
+    """The datastore as it is."""
+    return {"own_path": _check_datastore(driver, int(job_id))}
 
 
 def job_zip(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
@@ -88,7 +114,7 @@ def job_zip(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
         raise
     except Exception as exc:
         raise errors.UsageError(f"job {job_id} has no job.zip: {stops.one_line(exc)}") from exc
-    return {"paths": [str(path) for path in paths]}
+    return {"paths": [str(path) for path in paths], "zip_name": f"job_{job_id}.zip"}
 
 
 def picture(driver: DriverProcess, job_id: str, what: str, folder: str) -> dict[str, Any]:
@@ -152,19 +178,42 @@ def jobs_from_inis(driver: DriverProcess, *job_inis: str) -> dict[str, Any]:
     return {"job_ids": found}
 
 
-RESULTS: dict[str, Callable[..., dict[str, Any]]] = {
+def remove(_driver: DriverProcess, asked: str) -> dict[str, Any]:
+    """Remove files of this account.
+
+    Args:
+        asked: JSON with `inputs`, names of folders of inputs, and `datastores`, paths of datastores' files.
+    """
+    wanted = json.loads(asked)
+    try:
+        inputs.remove(wanted["inputs"])
+        for path in wanted["datastores"]:
+            Path(path).unlink(missing_ok=True)
+    except OSError as exc:
+        raise errors.UsageError(f"cannot remove {exc.filename}: {exc.strerror}") from exc
+    return {}
+
+
+# Views that make files in a folder.
+FILES: dict[str, Callable[..., dict[str, Any]]] = {
     "export": export,
     "extract": extract,
     "job_zip": job_zip,
     "picture": picture,
     "drawing": drawing,
     "parameters": parameters,
-    "jobs_from_inis": jobs_from_inis,
+    "datastore": whole_datastore,
+    "available_gsims": facts.available_gsims,
+    "ini_defaults": facts.ini_defaults,
+}
+# Views that read a folder that was sent.
+FOLDERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "nrml": validations.nrml_file,
+    "validate": validations.job,
 }
 OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
     "formats": facts.formats,
-    "available_gsims": facts.available_gsims,
-    "ini_defaults": facts.ini_defaults,
-    "nrml": validations.nrml_file,
-    "validate": validations.job,
+    "jobs_from_inis": jobs_from_inis,
+    "validate_own": validations.own_job,
+    "remove": remove,
 }

@@ -43,6 +43,7 @@ class Calculations:
 
     def close(self) -> None:
         """Close the connection; calculations go on."""
+        self._place.close()
         self._database.close()
 
     def run(

@@ -14,9 +14,11 @@ from typing import Any, Protocol
 from quakegrid import errors
 from quakegrid.clients import detached_drivers, drivers
 from quakegrid.clients.drivers import DriverRequest
-from quakegrid.clients.web import calculations, results, web_client
+from quakegrid.clients.web import calculations, results
 from quakegrid.clients.web.calculations import WebWishes
 from quakegrid.clients.web.sending import Silence
+from quakegrid.clients.web.tokens import CommandToken
+from quakegrid.clients.web.web_client import WebClient
 from quakegrid.inputs import parcel
 from quakegrid.settings.config import Settings
 
@@ -40,6 +42,9 @@ class HowToRun:
 
 class FilePlace(Protocol):
     """Starts calculations, and has their files."""
+
+    def close(self) -> None:
+        """Let go of what is open; calculations go on."""
 
     def start(self, job_ini: Path, how: HowToRun) -> int:
         """Start a calculation that goes on by itself; its number."""
@@ -65,6 +70,9 @@ class ThisMachine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def start(self, job_ini: Path, how: HowToRun) -> int:
         """Start a calculation that goes on by itself; its number."""
@@ -135,18 +143,25 @@ class Master:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._tokens = settings, CommandToken(settings)
+
+    def close(self) -> None:
+        """End the token of this program."""
+        self._tokens.close()
+
+    def _open(self) -> WebClient:
+        return WebClient(self._settings, self._tokens)
 
     def start(self, job_ini: Path, how: HowToRun) -> int:
         """Send what the master has not, and start a calculation that goes on by itself; its number."""
         params = {str(key): str(value) for key, value in how.params.items()}
         wishes = WebWishes(how.hc, params, how.weight, how.cores_per_worker)
-        with web_client.open_web(self._settings) as web:
+        with self._open() as web:
             return calculations.send_and_start(web, parcel.make(job_ini), wishes, Silence())
 
     def export(self, job_id: int, folder: Path, formats: str) -> list[Path]:
         """Bring all outputs into a folder; the paths of the files."""
-        with web_client.open_web(self._settings) as web:
+        with self._open() as web:
             found = results.export(web, job_id, folder, results.split_formats(formats))
         if found.failures:
             raise errors.QuakeGridError(f"not exported: {'; '.join(found.failures)}")
@@ -154,5 +169,5 @@ class Master:
 
     def extract(self, job_id: int, what: str, folder: Path) -> Path:
         """Bring arrays of the datastore into a folder, as .npz; its path."""
-        with web_client.open_web(self._settings) as web:
+        with self._open() as web:
             return results.extract(web, job_id, what, folder)

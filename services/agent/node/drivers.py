@@ -36,11 +36,13 @@ class DriverFiles:
         events_fd: where it writes its events.
         stdio: for 0, 1 and 2. In other modes than "oq" the drivers' log takes their place.
         jobs_fd: where it writes the ids of its jobs; -1 if nobody wants to know.
+        given: for its own use, at most `packets.MAX_GIVEN`.
     """
 
     events_fd: int
     stdio: Sequence[int] = ()
     jobs_fd: int = -1
+    given: Sequence[int] = ()
 
 
 class Drivers:
@@ -64,6 +66,9 @@ class Drivers:
         self.commands: dict[str, str] = {}
         # For whom each driver works.
         self._persons: dict[str, str] = {}
+        # Names of drivers whose command lines have gone. The broker's orders to kill are not among them: it
+        # gives one for a driver that has died, too. Whether a job was aborted, its state tells.
+        self._told_to_end: set[str] = set()
         # Names of drivers that go on without their command line.
         self.detached: set[str] = set()
 
@@ -119,7 +124,11 @@ class Drivers:
             if jobs_fd < 0:
                 jobs_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
                 opened = [*opened, jobs_fd]
-            self._order(ForkDriver(name, account), data, [files.events_fd, *stdio, jobs_fd])
+            self._order(
+                ForkDriver(name, account, len(files.given)),
+                data,
+                [files.events_fd, *stdio, jobs_fd, *files.given],
+            )
         except OSError as exc:
             raise QuakeGridError(f"{self._node} could not start a driver: {exc}") from None
         finally:
@@ -160,7 +169,12 @@ class Drivers:
     def terminate(self, name: str) -> None:
         """Terminate a driver whose command line is gone."""
         if name in self._children.roster.members:
+            self._told_to_end.add(name)
             self._children.handle(StopAsked(name))
+
+    def was_ended(self, name: str) -> bool:
+        """Whether the end of a driver was wanted; asked when it has ended."""
+        return name in self._told_to_end
 
     def detach(self, name: str) -> None:
         """Let a driver go on without its command line."""
@@ -179,6 +193,7 @@ class Drivers:
         on_end = self._ends.pop(name, None)
         if on_end:
             on_end(code, reason)
+        self._told_to_end.discard(name)
 
     def _order(self, order: ForkDriver, request: bytes, fds: Sequence[int]) -> None:
         """Enter a driver on the roster and order it; if it cannot be ordered, take it off again."""

@@ -1,7 +1,8 @@
 """As which account of this node the processes of a person run. Pure.
 
-`decide` says it for a driver and for the workers of a session. The agent looks the accounts up, and the
-template changes to the account after the fork.
+`decide` says it for a driver and for the workers of a session, `number_for` for a driver that a service asks
+for in a person's name. The agent looks the accounts up, and the template changes to the account after the
+fork.
 """
 
 from __future__ import annotations
@@ -70,6 +71,32 @@ def decide(person: str, account_id: int | None, found: Account | None, agent: Ag
         return agent.worker
     why, remedy = _why_none(person, account_id, found, agent), _remedy(agent)
     raise StateError(f"{why}; {remedy}")
+
+
+def number_for(person: str, found: Account | None, group_id: int | None, agent: AgentRights) -> int | None:
+    """Number of the account for a person in whose name a service asks, for `decide`.
+
+    The service can tell any name, such as that of an account of the system. So only members of the group, who
+    could ask themselves, get their own accounts. No answer leads to root or to the agent's account.
+
+    Args:
+        person: name that the service tells.
+        found: the account of this name on this node.
+        group_id: number of the group whose members may start calculations; None if there is none.
+        agent: of this node.
+    Returns:
+        The number; None if the agent cannot change users, so that all runs as itself.
+    Raises:
+        StateError: there is no account for them on this node.
+    """
+    if not agent.is_able:
+        return None
+    if found is not None and group_id in found.groups and not _is_reserved(found, agent):
+        return found.uid
+    if agent.worker is not None and not _is_reserved(agent.worker, agent):
+        return agent.worker.uid
+    why = f"{person} has no account of this machine that may start calculations"
+    raise StateError(f"{why}; {_remedy(agent)}")
 
 
 def _is_reserved(account: Account, agent: AgentRights) -> bool:

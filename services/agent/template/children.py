@@ -77,18 +77,19 @@ def live_as_driver(fds: Sequence[int], run_driver: DriverMain, account: Account 
 
     Args:
         fds: its request in a memfd, the stream of its events, then 0, 1 and 2, then where it writes the ids
-            of its jobs.
+            of its jobs, then what the request was sent with for the driver's own use.
         run_driver: the driver's main function.
         account: whose process it becomes; None for none other.
     """
     set_oom_score(DRIVER_SCORE)
     _become(account, fds)
-    request_fd, events_fd, *stdio, jobs_fd = (os.dup(fd) for fd in fds)
+    request_fd, events_fd, *others = (os.dup(fd) for fd in fds)
+    stdio, (jobs_fd, *given) = others[:3], others[3:]
     for number, fd in enumerate(stdio):
         os.dup2(fd, number)
         os.close(fd)
     close_all(fds)
-    request = json.loads(read_memfd(request_fd)) | {"jobs_fd": jobs_fd}
+    request = json.loads(read_memfd(request_fd)) | {"jobs_fd": jobs_fd, "given_fds": given}
     process_limits.take(request.get("limits", {}))
     return run_driver(request, events_fd)
 

@@ -135,7 +135,7 @@ class ForkLoop:
             case ForkWorker(name, spec, account):
                 self._note(account)
                 self._fork(name, partial(children.live_as_worker, spec, fds, account))
-            case ForkDriver(name, account):
+            case ForkDriver(name, account, _):
                 self._note(account)
                 self._fork(name, partial(children.live_as_driver, fds, self._run_driver, account))
             case SignalChild(pid, number):

@@ -35,6 +35,7 @@ WRITING_SQL: dict[str, Callable[..., int] | None] = {
     "UPDATE job SET hazard_calculation_id=?x WHERE id=?x": None,
     "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": job_actions.delete_workflows,
     "DELETE FROM job WHERE id in (?X)": marks.delete,
+    "DELETE FROM quakegrid_left_file WHERE path IN (?X)": None,
 }
 _DELETING = frozenset({"del_calc", "keep"})
 

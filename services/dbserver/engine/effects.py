@@ -112,8 +112,9 @@ OF_ACTIONS: dict[str, Effect] = {
     "set_preferred_job_for_tag": _JOB,
     "unset_preferred_job_for_tag": _EVERYTHING,
 }
-# The engine's SQL that writes, word by word.
+# SQL that writes, word by word: the engine's, and the web service's when it has removed files.
 OF_SQL: dict[str, Effect] = {
+    "DELETE FROM quakegrid_left_file WHERE path IN (?X)": _EVERYTHING,
     "UPDATE job SET ds_calc_dir = ?x WHERE id=?x": Effect(Touch.JOB, 1),
     "UPDATE job SET hazard_calculation_id=?x WHERE id=?x": Effect(Touch.JOB, 1),
     "DELETE FROM job WHERE calculation_mode='workflow' AND not relevant": _EVERYTHING,

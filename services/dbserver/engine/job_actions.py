@@ -264,12 +264,14 @@ def del_calc(
         answers = [del_calc(session, child, user, delete_file, force=True) for child in dependents]
         errors = [answer["error"] for answer in answers if "error" in answer]
         return {"error": " ".join(errors)} if errors else {"success": f"children_of_{job_id}"}
+    row = job_rows.find_row(session, job_id, columns="user_name") if job_id >= 0 else None
     try:
         paths = job_rows.delete(session, job_id, user, is_forced=force)
     except (NotFoundError, StateError) as exc:
         return {"error": str(exc)}
     if delete_file:
-        session.doomed_files.extend(paths)
+        owner = str(row["user_name"]) if row else user
+        session.doomed_files.extend((path, owner) for path in paths)
     return {"success": str(job_id), "hdf5paths": paths}
 
 

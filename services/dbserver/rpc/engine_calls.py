@@ -21,16 +21,17 @@ from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc
 from quakegrid.jobs import engine_values
 from quakegrid.transport import audited_calls, callers
 from quakegrid.transport.audited_calls import AuditedCall
+from services.dbserver.deletions import files
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.engine import actions, effects
 from services.dbserver.engine.parts import Parts
 from services.dbserver.jobs import owners
 from services.dbserver.people import private_tables
-from services.dbserver.rpc import jobs, status_codes
+from services.dbserver.rpc import status_codes
 from services.dbserver.rpc.call_streams import CallStreams, IsWanted
 from services.dbserver.rpc.interceptor import CallThreads
 from services.dbserver.store.connections import MAX_MADE_VALUE_BYTES
-from services.dbserver.store.database import Readers, SqlSession
+from services.dbserver.store.database import DoomedFile, Readers, SqlSession
 from services.dbserver.store.idempotence import Answer, Requests
 from services.dbserver.store.read_limits import ReadLimits
 from services.dbserver.store.writer import Tell, Writer
@@ -178,10 +179,7 @@ class EngineCallsServicer(engine_calls_pb2_grpc.EngineCallsServicer):
         answer = self._requests.run_once(
             request.request_id, _kind(request), _writing(action, left), user_name=request.user_name
         )
-        try:
-            jobs.remove_files(left.files)
-        except QuakeGridError as exc:  # the answer of upstream's del_calc
-            return _respond({"error": str(exc)})
+        files.remove(left.files, self._writer)
         self._reaper.wait_until_gone(left.jobs)
         return answer.result
 
@@ -239,7 +237,7 @@ class _Left:
     """What a call leaves to be removed when it is on the disk: files, and rows of jobs."""
 
     def __init__(self) -> None:
-        self.files: list[str] = []
+        self.files: list[DoomedFile] = []
         self.jobs: set[int] = set()
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.states import JobState
 from quakegrid.transport import callers
+from services.dbserver.deletions import files
 from services.dbserver.deletions.reaper import Reaper
 from services.dbserver.jobs import lists
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.messages import decode_state, encode_job
+from services.dbserver.jobs.resumptions import reopening
 from services.dbserver.jobs.watches import JobWatches
 from services.dbserver.rpc import call_limits
-from services.dbserver.store.database import Readers, SqlSession
+from services.dbserver.store.database import DoomedFile, Readers, SqlSession
 from services.dbserver.store.idempotence import Requests
 from services.dbserver.store.writer import Writer
 
@@ -108,6 +108,17 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             self._monitor.drop(request.job_id)
         return response
 
+    def ReopenJob(  # noqa: N802  named in the proto
+        self, request: jobs_pb2.ReopenJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.ReopenJobResponse:
+        """Let a job run again."""
+
+        def reopen(session: SqlSession) -> jobs_pb2.Job:
+            reopening.reopen(session, request.job_id)
+            return encode_job(job_rows.get_row(session, request.job_id))
+
+        return jobs_pb2.ReopenJobResponse(job=self._writer.run(reopen))
+
     def UpdateJob(  # noqa: N802  named in the proto
         self, request: jobs_pb2.UpdateJobRequest, _context: grpc.ServicerContext
     ) -> jobs_pb2.UpdateJobResponse:
@@ -131,16 +142,19 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
     ) -> jobs_pb2.DeleteJobResponse:
         """Delete a job and, if asked, its files."""
         asker = callers.asking_owner(request.user_name)
+        doomed: list[DoomedFile] = []
 
         def delete(session: SqlSession) -> bytes:
             job_rows.check_idle(session, request.job_id)
+            owner = str(job_rows.get_row(session, request.job_id)["user_name"])
             paths = job_rows.delete(session, request.job_id, asker)
+            doomed[:] = [(path, owner) for path in paths]
             return jobs_pb2.DeleteJobResponse(paths=paths).SerializeToString()
 
         answer = self._requests.run_once(request.request_id, "DeleteJob", delete)
         response = jobs_pb2.DeleteJobResponse.FromString(answer.result)
         if request.delete_files:
-            remove_files(list(response.paths))
+            response.left_paths.extend(files.remove(doomed, self._writer))
         self._monitor.drop(request.job_id)
         self._reaper.wait_until_gone([request.job_id])
         return response
@@ -177,16 +191,3 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             return encode_job(job_rows.get_row(session, job_id))
 
         return self._writer.run(move)
-
-
-def remove_files(paths: list[str]) -> None:
-    """Remove the files that exist.
-
-    Raises:
-        QuakeGridError: one cannot be removed.
-    """
-    for path in paths:
-        try:
-            Path(path).unlink(missing_ok=True)
-        except OSError as exc:
-            raise QuakeGridError(f"Could not remove {path}: {exc}") from exc

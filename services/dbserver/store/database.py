@@ -56,6 +56,10 @@ class OneConnection:
         """Keep it."""
 
 
+# A file of a deleted job, and whose job it was.
+DoomedFile = tuple[str, str]
+
+
 class SqlSession:
     """One request's view of the database. Its attributes tell what the request has done.
 
@@ -81,7 +85,7 @@ class SqlSession:
         self.is_retried = is_retried
         self.is_spent = False
         self.touched_jobs: set[int] = set()
-        self.doomed_files: list[str] = []
+        self.doomed_files: list[DoomedFile] = []
         self.marked_jobs: set[int] = set()
         self._source = source
         self._largest_bytes = largest_bytes

@@ -245,6 +245,27 @@ def _logins(db: Any) -> None:
     db.execute("CREATE INDEX quakegrid_web_token_end_s ON quakegrid_web_token (end_s)")
 
 
+@MIGRATIONS(name="0015_resumption")  # type: ignore[untyped-decorator]
+def _resumption(db: Any) -> None:
+    """How often jobs were started again."""
+    db.execute(
+        """CREATE TABLE quakegrid_resumption(
+     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+     count INTEGER NOT NULL)"""
+    )
+
+
+@MIGRATIONS(name="0016_left_file")  # type: ignore[untyped-decorator]
+def _note_left_files(db: sqlite_utils.Database) -> None:
+    """Note files of deleted jobs that the dbserver may not remove, as they are in folders of people."""
+    db.execute(
+        """CREATE TABLE quakegrid_left_file(
+     path TEXT PRIMARY KEY,
+     user_name TEXT NOT NULL,
+     noted_s REAL NOT NULL) WITHOUT ROWID"""
+    )
+
+
 def _last_line(text: str) -> str:
     """The last line of a text that is not empty."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

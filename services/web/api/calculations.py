@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import re
@@ -23,7 +22,7 @@ from services.web.access import rights
 from services.web.api import answers
 from services.web.backends import Backends
 from services.web.callers import Caller
-from services.web.uploads.inputs import Inputs
+from services.web.persons.removals import Removals
 
 # Of upstream's list, what its texts may be; others are left out, as upstream does.
 LIST_FILTERS = (
@@ -45,10 +44,10 @@ def backends_of(request: Request) -> Backends:
     return backends
 
 
-def inputs_of(request: Request) -> Inputs:
-    """The folders of what people have sent."""
-    inputs: Inputs = request.app.state.inputs
-    return inputs
+def removals_of(request: Request) -> Removals:
+    """What removes what belongs to people."""
+    removals: Removals = request.app.state.removals
+    return removals
 
 
 def caller_of(request: Request) -> Caller:
@@ -191,7 +190,9 @@ async def remove(request: Request) -> Response:
         name = row["user_name"]
     answer = await backends_of(request).engine_call("del_calc", job_id, name)
     if "success" in answer:
-        await asyncio.to_thread(inputs_of(request).remove_of_job, job_id)
+        removals = removals_of(request)
+        await removals.inputs_of_job(job_id)
+        removals.look()
     return said(answer)
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus, urlencode
 
-from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from quakegrid import errors
 from quakegrid.jobs.engine_values import RowValue
-from services.web.api.calculations import backends_of, job_id_of
-from services.web.engine_views import EngineViews
+from services.web.api import owners
+from services.web.api.calculations import backends_of, caller_of, job_id_of
+from services.web.engine_views import EngineViews, NothingMadeError
+from services.web.persons import handed_files
+from services.web.persons.handed_files import HandedFile, HandedFileResponse
 
 XML, JSON, HDF5, ZIP, TEXT = (
     "application/xml",
@@ -70,27 +70,17 @@ def _output(row: RowValue, kinds: list[str], base_url: str) -> dict[str, Any]:
 
 async def exported(request: Request) -> Response:
     """`GET /v1/calc/result/O?export_type=F`: an output as a file, or as a .zip if it takes several."""
-    output_id = job_id_of(request)
+    output_id, backends = job_id_of(request), backends_of(request)
     kind = request.query_params.get("export_type") or DEFAULT_FORMAT
-    await backends_of(request).engine_call("get_result", output_id)  # refuses what is not there
-    views = views_of(request)
-    folder = views.new_folder()
+    # Refuses what is not there.
+    job_id = (await backends.engine_call("get_result", output_id))[0]
+    reader = await owners.reader_of(backends, caller_of(request), job_id)
     try:
-        made = await views.run("export", str(output_id), kind, str(folder))
-        paths = [Path(path) for path in made["paths"]]
-        if not paths:
-            await _remove(folder)
-            return PlainTextResponse(f"Nothing to export for export_type={kind}, {made['ds_key']}", 404)
-        if len(paths) > 1:
-            path = folder / f"{made['ds_key']}-{kind}.zip"
-            await asyncio.to_thread(_zip, paths, path)
-            content_type = TYPES.get(kind, ZIP)
-        else:
-            path, content_type = paths[0], TYPES.get(kind, TEXT)
-        return _file(path, content_type, f"output-{output_id}-{path.name}", folder)
-    except BaseException:
-        await _remove(folder)
-        raise
+        file = await views_of(request).file("export", str(output_id), kind, whose=reader)
+    except NothingMadeError as exc:
+        return PlainTextResponse(f"Nothing to export for export_type={kind}, {exc.told['ds_key']}", 404)
+    content_type = TYPES.get(kind, ZIP if file.told.get("is_zip") else TEXT)
+    return _attached(file, content_type, f"output-{output_id}-{file.name}")
 
 
 async def extracted(request: Request) -> Response:
@@ -100,41 +90,33 @@ async def extracted(request: Request) -> Response:
     what = f"{what}?{query}" if query else what
     if len(what) > MOST_WHAT_CHARACTERS or "\0" in what:
         raise errors.UsageError(f"what to extract has at most {MOST_WHAT_CHARACTERS} characters")
-    await backends_of(request).engine_call("calc_info", job_id)  # refuses what is not there
-    views = views_of(request)
-    folder = views.new_folder()
-    try:
-        (path,) = (await views.run("extract", str(job_id), what, str(folder)))["paths"]
-        return _file(Path(path), ZIP, Path(path).name, folder)
-    except BaseException:
-        await _remove(folder)
-        raise
+    reader = await owners.reader_of(backends_of(request), caller_of(request), job_id)
+    file = await views_of(request).file("extract", str(job_id), what, whose=reader)
+    return _attached(file, ZIP, file.name)
 
 
 async def datastore(request: Request) -> Response:
     """`GET /v1/calc/N/datastore`: the whole file; parts of it by `Range`."""
-    job_id = job_id_of(request)
-    job = await backends_of(request).engine_call("get_job", job_id)
-    path = Path(f"{job['ds_calc_dir']}.hdf5") if job is not None else None
-    if path is None or not await asyncio.to_thread(path.is_file):
+    job_id, backends = job_id_of(request), backends_of(request)
+    job = await backends.engine_call("get_job", job_id)
+    if job is None:
         raise errors.NotFoundError(f"calculation {job_id} has no datastore on this machine")
-    return _file(path, HDF5, path.name)
+    reader = await owners.reader_of(backends, caller_of(request), job_id)
+    path = f"{job['ds_calc_dir']}.hdf5"
+    # No path of a person is opened here.
+    file = None if reader.person else await asyncio.to_thread(handed_files.own, path)
+    if file is None:
+        file = await views_of(request).file("datastore", str(job_id), whose=reader)
+    return _attached(file, HDF5, Path(path).name)
 
 
 async def job_zip(request: Request) -> Response:
     """`GET /v1/calc/N/job_zip`: the inputs of a calculation, as the engine makes them from its datastore."""
-    job_id, backends = job_id_of(request), backends_of(request)
+    job_id, backends, caller = job_id_of(request), backends_of(request), caller_of(request)
     await backends.engine_call("calc_info", job_id)  # refuses what is not there
-    views = views_of(request)
-    folder = views.new_folder()
-    try:
-        paths = [Path(path) for path in (await views.run("job_zip", str(job_id), str(folder)))["paths"]]
-        target = folder / f"job_{job_id}.zip"
-        await asyncio.to_thread(_zip, paths, target)
-        return _file(target, ZIP, target.name, folder)
-    except BaseException:
-        await _remove(folder)
-        raise
+    reader = await owners.reader_of(backends, caller, job_id)
+    file = await views_of(request).file("job_zip", str(job_id), whose=reader)
+    return _attached(file, ZIP, f"job_{job_id}.zip")
 
 
 async def picture(request: Request) -> Response:
@@ -142,35 +124,16 @@ async def picture(request: Request) -> Response:
     job_id, what = job_id_of(request), request.path_params["what"]
     if len(what) > MOST_WHAT_CHARACTERS or "\0" in what or ".." in what:
         raise errors.NotFoundError("there is no such picture")
-    await backends_of(request).engine_call("calc_info", job_id)  # refuses what is not there
-    views = views_of(request)
-    folder = views.new_folder()
-    try:
-        (path,) = (await views.run("picture", str(job_id), what, str(folder)))["paths"]
-        after = BackgroundTask(_remove, folder)
-        return FileResponse(path, media_type=PNG, headers={"Cache-Control": "no-store"}, background=after)
-    except BaseException:
-        await _remove(folder)
-        raise
+    reader = await owners.reader_of(backends_of(request), caller_of(request), job_id)
+    file = await views_of(request).file("picture", str(job_id), what, whose=reader)
+    return HandedFileResponse(file, PNG, {"Cache-Control": "no-store"})
 
 
-def _file(path: Path, content_type: str, name: str, folder: Path | None = None) -> Response:
-    """A file for the one who asked; its folder is removed afterwards."""
+def _attached(file: HandedFile, content_type: str, name: str) -> Response:
+    """A file for the one who asked."""
     # Without quotes: QGIS reads the name up to the end of the line.
     headers = {"Content-Disposition": f"attachment; filename={name}", "Cache-Control": "no-store"}
-    after = BackgroundTask(_remove, folder) if folder else None
-    return FileResponse(path, media_type=content_type, headers=headers, background=after)
-
-
-def _zip(paths: list[Path], target: Path) -> None:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-        for path in paths:
-            archive.write(path, path.name)
-            path.unlink()
-
-
-async def _remove(folder: Path) -> None:
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    return HandedFileResponse(file, content_type, headers)
 
 
 ROUTES = [

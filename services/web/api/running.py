@@ -20,10 +20,12 @@ from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.settings.config import Settings
 from services.web.access import guarded
 from services.web.api import answers, own_files, sent_files
-from services.web.api.calculations import backends_of, caller_of, mode_of
+from services.web.api.calculations import backends_of, caller_of, mode_of, removals_of
 from services.web.api.results import views_of
 from services.web.api.sent_files import Answers
-from services.web.starts import ModelRun, RunChoices, Starter
+from services.web.callers import Caller
+from services.web.persons import whose
+from services.web.starts import ModelRun, RunChoices, Started, Starter
 from services.web.uploads import forms, job_files, models
 from services.web.uploads.forms import Form
 from services.web.uploads.inputs import Inputs, size_of
@@ -54,9 +56,11 @@ class Desk:
         self._count = 0
 
     @asynccontextmanager
-    async def folder(self) -> AsyncIterator[Path]:
+    async def folder(self, caller: Caller) -> AsyncIterator[Path]:
         """A folder for an upload, which is removed unless it is kept.
 
+        Args:
+            caller: who sends it.
         Raises:
             PeerUnreachableError: too many come at once.
         """
@@ -65,22 +69,24 @@ class Desk:
         self._count += 1
         folder = None
         try:
-            folder = await asyncio.to_thread(self.inputs.new_folder)
+            is_passing = bool(whose.of(caller.name, caller.name).person)
+            folder = await asyncio.to_thread(self.inputs.new_folder, is_passing=is_passing)
             (folder / models.PARTS).mkdir()
             yield folder
         finally:
             self._count -= 1
-            if folder and not folder.with_suffix(".json").exists():
+            if folder and not self.inputs.is_kept_here(folder):
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def check_room(self, owner: str, more_bytes: int) -> None:
+    async def check_room(self, folder: Path, owner: str, more_bytes: int) -> None:
         """Refuse what a person, or the disk, has no room for.
 
         Raises:
             UsageError: with what to do.
         """
         stored_bytes = await asyncio.to_thread(self.store.count_bytes, owner)
-        reason = await asyncio.to_thread(self.inputs.why_no_room, owner, more_bytes + stored_bytes)
+        more_bytes += stored_bytes
+        reason = await asyncio.to_thread(self.inputs.why_no_room, folder, owner, more_bytes)
         if reason:
             raise errors.UsageError(reason)
 
@@ -95,12 +101,12 @@ async def run(request: Request) -> Response:
     """`POST /v1/calc/run`: run the calculation whose files come with the request, or have come before it."""
     if sent_files.is_manifest(request):
         return await _run_manifest(request)
-    desk, owner = desk_of(request), caller_of(request).name
+    desk, caller = desk_of(request), caller_of(request)
     try:
-        async with desk.folder() as folder:
-            await desk.check_room(owner, int(request.headers.get("content-length", "0")))
+        async with desk.folder(caller) as folder:
+            await desk.check_room(folder, caller.name, int(request.headers.get("content-length", "0")))
             form = await forms.read(request, folder / models.PARTS, FIELD)
-            wishes = read_wishes(form, owner)
+            wishes = read_wishes(form, caller.name)
             asked = form.fields.get("job_ini") or (
                 ANY_JOB_FILE if wishes.hazard_job_id is None else RISK_JOB_FILE
             )
@@ -122,13 +128,13 @@ async def _run_manifest(request: Request) -> Response:
 
 
 async def _run_sent(request: Request, manifest: Manifest) -> Response:
-    desk, owner = desk_of(request), caller_of(request).name
+    desk, caller = desk_of(request), caller_of(request)
     try:
-        wishes = read_wishes(Form(manifest.fields), owner)
+        wishes = read_wishes(Form(manifest.fields), caller.name)
         job_files.check_values(manifest.job_file, manifest.params.items())
-        async with desk.folder() as folder:
+        async with desk.folder(caller) as folder:
             parts = folder / models.PARTS
-            files = await asyncio.to_thread(sent_files.collect, desk.store, owner, manifest, parts)
+            files = await asyncio.to_thread(sent_files.collect, desk.store, caller.name, manifest, parts)
             limit = desk.settings.web_upload_bytes
             model = await asyncio.to_thread(models.take_files, files, folder, manifest.job_file, limit)
             choices = RunChoices(manifest.params, manifest.weight, manifest.cores_per_worker, manifest.notify)
@@ -143,13 +149,13 @@ async def run_ini(request: Request) -> Response:
     """`POST /v1/calc/run_ini`: run a job file that lies on this machine already, or a .zip."""
     desk, caller = desk_of(request), caller_of(request)
     try:
-        async with desk.folder() as folder:
+        async with desk.folder(caller) as folder:
             form = await forms.read(request, folder / models.PARTS, FIELD)
             wishes = read_wishes(form, caller.name)
             path = await asyncio.to_thread(own_files.job_file, caller, form.fields.get("job_ini", ""))
             if path.suffix != ".zip":
                 return await _start(request, folder, wishes, Model(None, path))
-            await desk.check_room(caller.name, path.stat().st_size)
+            await desk.check_room(folder, caller.name, path.stat().st_size)
             limit = desk.settings.web_upload_bytes
             model = await asyncio.to_thread(models.take_archive, path, folder, ANY_JOB_FILE, limit)
             return await _start(request, folder, wishes, model)
@@ -181,17 +187,43 @@ async def _start(
             raise errors.UsageError(f"there is no calculation {parent} to start from")
         await guarded.check_sees(backends_of(request), caller, mode_of(request), parent)
     await asyncio.to_thread(models.drop_parts, folder)
-    await desk.check_room(caller.name, await asyncio.to_thread(size_of, folder))
+    await desk.check_room(folder, caller.name, await asyncio.to_thread(size_of, folder))
     what = ModelRun(
-        model.job_ini, model.root, wishes.hazard_job_id, wishes.notify_to, choices or RunChoices()
+        model.job_ini,
+        model.root,
+        folder.name,
+        wishes.hazard_job_id,
+        wishes.notify_to,
+        choices or RunChoices(),
     )
-    started = await desk.starter.start(what, caller)
+    started = await _begin(request, folder, what)
     if started.traceback:
         return JSONResponse({"traceback": started.traceback, "job_id": started.job_id}, 500)
-    if model.root:
-        await asyncio.to_thread(desk.inputs.keep, folder, caller.name, started.job_id)
     row = await backends_of(request).engine_call("get_job", started.job_id)
     return JSONResponse(job_row(dict(zip(row.fields, row.values, strict=True))))
+
+
+async def _begin(request: Request, folder: Path, what: ModelRun) -> Started:
+    """Start a calculation; its inputs stay for it, with this service or with the person."""
+    desk, caller = desk_of(request), caller_of(request)
+    is_given = what.root is not None and bool(whose.of(caller.name, caller.name).person)
+    if is_given:
+        # The record is there before the files are, so that they are found if this service ends meanwhile.
+        await asyncio.to_thread(desk.inputs.give, folder, caller.name)
+        await asyncio.to_thread(models.let_read, folder / models.FILES)
+    try:
+        started = await desk.starter.start(what, caller)
+    except errors.PeerUnreachableError:
+        raise  # a driver may still be at it: a sweep removes what it has taken
+    except errors.QuakeGridError:
+        await removals_of(request).inputs_named(folder.name)
+        raise
+    if started.traceback:
+        await removals_of(request).inputs_named(folder.name)
+    elif what.root:
+        keep = desk.inputs.give if started.is_taken else desk.inputs.keep
+        await asyncio.to_thread(keep, folder, caller.name, started.job_id)
+    return started
 
 
 def job_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -235,8 +267,8 @@ def read_wishes(form: Form, name: str) -> Wishes:
 
 async def validate_zip(request: Request) -> Response:
     """`POST /v1/calc/validate_zip`: whether the calculation in an archive could begin."""
-    desk = desk_of(request)
-    async with desk.folder() as folder:
+    desk, caller = desk_of(request), caller_of(request)
+    async with desk.folder(caller) as folder:
         form = await forms.read(request, folder / models.PARTS, FIELD)
         if not form.files:
             return PlainTextResponse("Missing archive file", 400)
@@ -245,28 +277,39 @@ async def validate_zip(request: Request) -> Response:
             model = await asyncio.to_thread(models.take_form, form, folder, ANY_JOB_FILE, limit)
         except errors.UsageError as exc:
             return JSONResponse({"error_msg": str(exc), "error_line": None, "valid": False})
-        return verdict(await views_of(request).run("validate", str(model.job_ini), str(model.root)))
+        name = str(model.job_ini.relative_to(folder / models.FILES))
+        return await _judged(request, "validate", name, folder)
 
 
 async def validate_ini(request: Request) -> Response:
     """`POST /v1/calc/validate_ini`: whether a job file that lies on this machine could begin."""
     caller = caller_of(request)
-    async with desk_of(request).folder() as folder:
+    async with desk_of(request).folder(caller) as folder:
         form = await forms.read(request, folder / models.PARTS, "job_ini")
         path = await asyncio.to_thread(own_files.job_file, caller, form.fields.get("job_ini", ""), (".ini",))
-        return verdict(await views_of(request).run("validate", str(path), ""))
+        as_whom = whose.of(caller.name, caller.name)
+        return verdict(await views_of(request).run("validate_own", str(path), whose=as_whom))
 
 
 async def validate_nrml(request: Request) -> Response:
     """`POST /v1/valid/`: whether a text is valid NRML."""
-    async with desk_of(request).folder() as folder:
+    async with desk_of(request).folder(caller_of(request)) as folder:
         form = await forms.read(request, folder / models.PARTS, FIELD)
         text = form.fields.get("xml_text")
         if not text:
             return PlainTextResponse('Please provide the "xml_text" parameter', 400)
-        path = folder / "text.xml"
+        path = folder / models.FILES / "text.xml"
+        path.parent.mkdir()
         await asyncio.to_thread(path.write_bytes, text.encode("utf-8", "replace"))
-        return verdict(await views_of(request).run("nrml", str(path)))
+        return await _judged(request, "nrml", path.name, folder)
+
+
+async def _judged(request: Request, view: str, name: str, folder: Path) -> Response:
+    """What an engine says of a file that was sent."""
+    caller, root = caller_of(request), folder / models.FILES
+    await asyncio.to_thread(models.let_read, root)
+    as_whom = whose.of(caller.name, caller.name)
+    return verdict(await views_of(request).run(view, name, whose=as_whom, folder=root))
 
 
 def verdict(found: dict[str, Any]) -> Response:
@@ -281,7 +324,8 @@ async def jobs_from_inis(request: Request) -> Response:
         paths = [
             await asyncio.to_thread(own_files.job_file, caller_of(request), text) for text in asked[:100]
         ]
-        found = await views_of(request).run("jobs_from_inis", *map(str, paths))
+        as_whom = whose.of(caller_of(request).name, caller_of(request).name)
+        found = await views_of(request).run("jobs_from_inis", *map(str, paths), whose=as_whom)
     except errors.QuakeGridError as exc:
         if isinstance(exc, errors.PeerUnreachableError | errors.EngineMissingError):
             raise

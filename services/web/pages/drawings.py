@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import shutil
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from quakegrid import errors
-from services.web.api.calculations import backends_of, job_id_of
+from services.web.api import owners
+from services.web.api.calculations import backends_of, caller_of, job_id_of
 from services.web.api.results import views_of
 
 _KIND = re.compile(r"[a-z][a-z-]{0,40}")
@@ -48,15 +46,10 @@ async def _made(request: Request, kind: str, asked: dict[str, str]) -> Response:
 
 async def _written(request: Request, view: str, *args: str) -> Response:
     """What a driver writes as a JSON file."""
-    job_id, views = job_id_of(request), views_of(request)
-    await backends_of(request).engine_call("calc_info", job_id)  # refuses what is not there
-    folder = views.new_folder()
-    try:
-        (path,) = (await views.run(view, str(job_id), *args, str(folder)))["paths"]
-        text = await asyncio.to_thread(Path(path).read_bytes)
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+    job_id = job_id_of(request)
+    reader = await owners.reader_of(backends_of(request), caller_of(request), job_id)
+    file = await views_of(request).file(view, str(job_id), *args, whose=reader)
+    return Response(await file.read(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 ROUTES = [

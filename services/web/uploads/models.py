@@ -5,6 +5,7 @@ Functions block: call them in a thread.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -82,6 +83,17 @@ def take_archive(source: Path, folder: Path, asked: str, most_upload_bytes: int)
     root.mkdir()
     found = archives.unpack(source, root, Bounds(UNPACKED_TIMES * most_upload_bytes))
     return _chosen(root, found, asked)
+
+
+def let_read(root: Path) -> None:
+    """Let a driver of another account read what was sent, once it has a descriptor of the folder.
+
+    Nobody else gets there: the folder above is closed.
+    """
+    for path, _folders, files in os.walk(root):
+        os.chmod(path, 0o755)  # noqa: PTH101, S103 - there may be many; nobody gets to them by a path
+        for name in files:
+            os.chmod(os.path.join(path, name), 0o644)  # noqa: PTH101, PTH118
 
 
 def drop_parts(folder: Path) -> None:

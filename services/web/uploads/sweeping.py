@@ -9,25 +9,27 @@ from collections.abc import Awaitable, Callable
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.jobs.engine_values import RowValue
-from services.web.uploads.inputs import Inputs
+from services.web.uploads.inputs import NO_JOB, Inputs, Kept
 from services.web.uploads.store import FileStore
 
 log = logging.getLogger("quakegrid.web")
 PAUSE_S = 3600.0
 FindRow = Callable[[int], Awaitable[RowValue | None]]
+Remove = Callable[[Kept], Awaitable[bool]]
 
 
-async def sweep_for_ever(inputs: Inputs, find_row: FindRow, keep_days: int) -> None:
+async def sweep_for_ever(inputs: Inputs, find_row: FindRow, remove: Remove, keep_days: int) -> None:
     """Sweep at once, then each hour.
 
     Args:
         inputs: the folders.
         find_row: gives the row of a calculation, None if it is gone.
+        remove: removes inputs, with the rights of who has them.
         keep_days: how long inputs stay after the end; 0 for ever.
     """
     while True:
         try:
-            await sweep(inputs, find_row, keep_days)
+            await sweep(inputs, find_row, remove, keep_days)
         except QuakeGridError as exc:
             log.warning("inputs_not_swept reason=%s", exc)
         await asyncio.sleep(PAUSE_S)
@@ -50,7 +52,7 @@ async def sweep_files_for_ever(store: FileStore, keep_days: int) -> None:
         await asyncio.sleep(PAUSE_S)
 
 
-async def sweep(inputs: Inputs, find_row: FindRow, keep_days: int) -> None:
+async def sweep(inputs: Inputs, find_row: FindRow, remove: Remove, keep_days: int) -> None:
     """Remove what is over.
 
     Raises:
@@ -59,10 +61,13 @@ async def sweep(inputs: Inputs, find_row: FindRow, keep_days: int) -> None:
     await asyncio.to_thread(inputs.remove_strays)
     now = datetime.datetime.now(datetime.UTC)
     for each in await asyncio.to_thread(lambda: list(inputs.kept())):
-        row = await find_row(each.job_id)
-        if row is None or is_over(row["is_running"], row["stop_time"], keep_days, now):
-            await asyncio.to_thread(inputs.remove, each.name)
-            log.info("inputs_removed job=%d bytes=%d", each.job_id, each.size_bytes)
+        if each.job_id == NO_JOB:
+            is_done = inputs.has_waited(each)
+        else:
+            row = await find_row(each.job_id)
+            is_done = row is None or is_over(row["is_running"], row["stop_time"], keep_days, now)
+        if is_done:
+            await remove(each)
 
 
 def is_over(

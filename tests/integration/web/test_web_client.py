@@ -16,12 +16,16 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.access.proofs import Certified, ClusterKeys
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.web import web_client
+from quakegrid.clients.web.tokens import CommandToken
 from quakegrid.clients.web.web_client import WebClient
+from quakegrid.clients.web_tokens import WebTokensClient
 from quakegrid.settings.config import Settings
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.transport import credentials
 from services.web.access import tls
+from tests.support.dbservers import LocalDbServer
 
 KEY, OTHER_KEY = "a" * 43, "b" * 43
 Handle = Callable[["Handler"], None]
@@ -68,13 +72,27 @@ def serving(handle: Handle, context: ssl.SSLContext | None = None) -> Iterator[i
         server.server_close()
 
 
+class Numbered:
+    """Tokens t1, t2, ..."""
+
+    def __init__(self) -> None:
+        self._number = 1
+
+    def text(self) -> str:
+        """The one that counts."""
+        return f"t{self._number}"
+
+    def renew(self, ended: str) -> None:
+        """Count on."""
+        self._number += ended == self.text()
+
+
 def client_of(settings: Settings, address: str, ca_pem: bytes = b"", retry_s: float = 30.0) -> WebClient:
-    """A client with a credential whose tokens are t1, t2, ..."""
+    """A client with a credential."""
     end_time = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
     proof = Certified(ca_pem=ca_pem, key_pem=b"", certificate_pem=b"")
     given = CredentialFile("lab", "anna", "user", "0" * 32, end_time, "m:1", "m:2", proof, address)
-    numbers = iter(range(1, 100))
-    return WebClient(dataclasses.replace(settings, credential=given), lambda: f"t{next(numbers)}", retry_s)
+    return WebClient(dataclasses.replace(settings, credential=given), Numbered(), retry_s)
 
 
 def certified(authkey: str, name: str = "127.0.0.1") -> Certified:
@@ -182,6 +200,21 @@ def test_token_that_has_ended_is_made_anew(settings: Settings) -> None:
     ):
         web.get("/x")
     assert seen == ["Bearer t1", "Bearer t2"]
+
+
+def test_token_of_a_command_ends_with_it(dbserver: LocalDbServer) -> None:
+    """A person has a hundred tokens at most, and scripts run many commands."""
+    with CommandToken(dbserver.settings) as tokens:
+        first = tokens.text()
+        tokens.renew("another one")
+        assert tokens.text() == first
+        tokens.renew(first)
+        assert tokens.text() not in ("", first)
+
+    with DbClient(dbserver.settings) as database:
+        listed = WebTokensClient(database).list_all()
+    now_time = datetime.datetime.now(datetime.UTC)
+    assert sorted(each.state(now_time) for each in listed) == ["revoked", "valid"]
 
 
 def test_only_the_authority_of_the_cluster_is_trusted(settings: Settings) -> None:

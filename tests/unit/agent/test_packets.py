@@ -52,6 +52,7 @@ ORDERS: list[tuple[Order, int]] = [
     (ForkWorker("w", SPEC), 2),
     (ForkWorker("w", SPEC), 4),
     (ForkDriver("d"), 6),
+    (ForkDriver("d", None, 2), 8),
     (SignalChild(7, 15), 0),
     (Ping(), 0),
     (EndTemplate(), 0),

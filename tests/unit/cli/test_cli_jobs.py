@@ -18,6 +18,7 @@ from quakegrid import errors
 from quakegrid.cli import exports, jobs, options
 from quakegrid.clients import drivers
 from quakegrid.clients.dbserver.job_watch import JobEvent, JobSnapshot
+from quakegrid.clients.dbserver.jobs import DeletedFiles
 from quakegrid.clients.dbserver.tags import Tag
 from quakegrid.jobs.filters import JobFilter, JobOrder
 from quakegrid.jobs.states import JobState
@@ -103,11 +104,10 @@ class FakeDatabase:
         """One output."""
         return [Output(12, job_id, "Hazard Curves", "hcurves", 0.5)]
 
-    def delete_job(self, job_id: int, user_name: str, *, delete_files: bool) -> list[str]:
-        """Say which files went."""
+    def delete_job_and_files(self, job_id: int, user_name: str) -> DeletedFiles:
+        """Say which files went, and which one is another account's."""
         assert user_name
-        assert delete_files
-        return [f"/data/calc_{job_id}.hdf5"]
+        return DeletedFiles([f"/data/calc_{job_id}.hdf5"], [f"/data/calc_{job_id}_tmp.hdf5"])
 
 
 @pytest.fixture(autouse=True)
@@ -308,7 +308,9 @@ def test_delete_without_a_terminal_wants_yes() -> None:
     with pytest.raises(errors.UsageError, match="--yes"):
         invoke("delete", "2")
 
-    assert "/data/calc_2.hdf5" in invoke("delete", "2", "--yes").stderr
+    told = invoke("delete", "2", "--yes").stderr
+    assert "removed: /data/calc_2.hdf5" in told
+    assert "soon removed, by the master's web service: /data/calc_2_tmp.hdf5" in told
 
 
 @pytest.mark.parametrize(("user", "whose"), [("ann", ""), ("bob", " of ann")])

@@ -162,8 +162,13 @@ def test_names_are_seen_however_they_are_written(text: str, name: str) -> None:
 
 
 def test_words_are_bounded() -> None:
-    """What is longer than any path is no name; each word is given once."""
-    assert list(names.words(f"{'a' * 2000}.xml b.xml b.xml 1.5 12. x.")) == ["b.xml"]
+    """No more is read than a path can have; each word is given once."""
+    found = list(names.words(f"{'a' * 2000}.xml b.xml b.xml 1.5 12. x."))
+
+    assert max(map(len, found)) <= names.MOST_NAME_CHARACTERS + len(".xml")
+    assert found.count("b.xml") == 1
+    texts = "1.5 12. x. 1.0E+05 1.e5 a.b.c"
+    assert list(names.words(texts)) == ["1.e5", texts.removesuffix(" a.b.c"), "a.b.c", texts]
 
 
 def test_wishes_of_a_job_file_are_read() -> None:

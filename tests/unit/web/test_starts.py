@@ -1,27 +1,46 @@
-"""Calculations that are sent over the web never run as root for somebody else."""
+"""For whom drivers of the web service work, and what they get of its environment."""
 
 from __future__ import annotations
 
-import pytest
+import os
+import pwd
 
-from quakegrid import errors
 from services.web.callers import Caller
-from services.web.starts import check_account
+from services.web.persons import whose
+from services.web.starts import ModelRun, _request
+
+OWN_NAME = pwd.getpwuid(os.geteuid()).pw_name
+ENVIRON = {"PATH": "/bin", "LC_ALL": "C.UTF-8", "SECRET": "x", "LOGNAME": "quakegrid", "OQ_DISTRIBUTE": "no"}
 
 
-@pytest.mark.parametrize(("caller_id", "own_id"), [(0, 0), (0, 900), (900, 900)])
-def test_calculation_runs_as_no_more_than_its_person_may(caller_id: int, own_id: int) -> None:
-    """The agent gives it an account of its own, or it is root who asks."""
-    check_account(Caller(caller_id, "anna"), own_id)
+def test_driver_of_a_person_is_for_the_person() -> None:
+    """The agent decides which account that is; of the environment nothing goes along that can be secret."""
+    of_anna = whose.of("anna", "ben")
+
+    assert of_anna.person == "anna"
+    assert of_anna.environ(ENVIRON) == {
+        "PATH": "/bin",
+        "LC_ALL": "C.UTF-8",
+        **dict.fromkeys(whose.NAME_VARIABLES, "ben"),
+    }
 
 
-def test_calculation_of_a_person_does_not_run_as_the_service() -> None:
-    """The account for all others could not read what the person has sent."""
-    with pytest.raises(errors.NotAllowedError, match="start yours with `quakegrid run`"):
-        check_account(Caller(1001, "anna"), 900)
+def test_driver_of_the_services_account_is_as_without_people() -> None:
+    """On one's own machine nobody else is named, and the environment is that of the service."""
+    for name in (OWN_NAME, "root"):
+        own = whose.of(name, name)
+        assert own.person == ""
+        assert own.environ(ENVIRON)["SECRET"] == "x"
+        assert own.environ(ENVIRON)["LOGNAME"] == name
+    assert whose.SERVICE.environ(ENVIRON)["LOGNAME"] == "quakegrid"
 
 
-def test_calculation_of_another_person_never_runs_as_root() -> None:
-    """The agent believes the name that root tells, and runs what it asks for as root."""
-    with pytest.raises(errors.NotAllowedError, match="run as root, as which your calculation would run"):
-        check_account(Caller(1001, "anna"), 0)
+def test_calculation_of_a_person_is_asked_for_in_the_persons_name(tmp_path: os.PathLike[str]) -> None:
+    """Its driver cannot enter the folder of the service."""
+    what = ModelRun(tmp_path / "files" / "job.ini", tmp_path / "files", "0" * 24)  # type: ignore[operator]
+
+    asked = _request(what, Caller(54321, "anna"))
+    own = _request(what, Caller(os.geteuid(), OWN_NAME))
+
+    assert (asked["for_person"], asked["cwd"]) == ("anna", "/")
+    assert (own["for_person"], own["cwd"]) == ("", str(what.root))

@@ -97,7 +97,7 @@ def read_driver_request(line: bytes) -> dict[str, Any]:
     """The request of a command line for a driver, with the fields of `clients.drivers.DriverRequest`.
 
     A command line of an older release knows neither `is_detachable`, `notify` nor `limits`, and takes its
-    driver along when it goes.
+    driver along when it goes. Only services send `for_person`.
     """
     try:
         request = json.loads(line)
@@ -120,8 +120,13 @@ def read_driver_request(line: bytes) -> dict[str, Any]:
     notify = request.get("notify", [])
     _check(isinstance(notify, list) and len(notify) <= targets.MAX_TARGETS, "too many notifications")
     _check_strings("a notification", notify)
+    for_person = request.get("for_person", "")
+    _check_strings("the person's name", [for_person])
+    _check(len(for_person) <= MAX_PERSON_CHARS, "a person's name that is too long")
+    _check(not for_person or request["mode"] == "run", "a driver for another person has no terminal")
     fields = {name: request[name] for name in ("argv", "cwd", "environ", "mode")} | {"limits": limits}
-    return fields | {"is_detachable": is_detachable, "notify": list(map(targets.check, notify))}
+    fields |= {"is_detachable": is_detachable, "notify": list(map(targets.check, notify))}
+    return fields | {"for_person": for_person}
 
 
 def read_signal(line: bytes) -> int:

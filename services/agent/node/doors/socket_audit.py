@@ -39,9 +39,10 @@ class SocketAudit:
         """
         environ: Mapping[str, str] = request["environ"]
         told = next(filter(None, map(environ.get, _TOLD)), "") if asker.is_trusted else ""
+        whose = f" (for {request['for_person']})" if request.get("for_person") else ""
         about = About(
             f"agent.{request['mode']}",
-            detail=audits.plain(" ".join(request["argv"])),
+            detail=audits.plain(" ".join(request["argv"]) + whose),
             told="" if told == asker.name else audits.plain(told),
         )
         self._auditor.note_account(asker.name, asker.uid, about, audits.OK)

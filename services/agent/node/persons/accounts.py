@@ -18,7 +18,7 @@ from quakegrid.settings.agent_accounts import DEFAULT_GROUP, DEFAULT_WORKER_USER
 from services.agent.linux import user_rights
 from services.agent.linux.user_rights import UserRights
 from services.agent.node.persons.person_folders import PersonFolders
-from services.agent.rules.persons import Account, AgentRights, decide
+from services.agent.rules.persons import Account, AgentRights, decide, number_for
 
 log = logging.getLogger("quakegrid.agent")
 KNOWN_S = 60.0
@@ -64,13 +64,25 @@ class NodeAccounts:
         """
         if not self.is_able:
             return None
-        worker = await self._find(self._worker_user)
-        agent = AgentRights(os.geteuid(), self.is_able, self._worker_user, worker)
-        account = decide(person, account_id, await self._find(person) if person else None, agent)
+        found = await self._find(person) if person else None
+        account = decide(person, account_id, found, await self._own_rights())
         if account is not None:
             self.rights.add(account.uid)
             self._open_folder(account)
         return account
+
+    async def number_for(self, person: str) -> int | None:
+        """Number of the account for a person in whose name a service asks; None for the agent's own account.
+
+        Raises:
+            StateError: there is no account for them on this node.
+        """
+        found = await self._find(person) if self.is_able else None
+        return number_for(person, found, self.group_id, await self._own_rights())
+
+    async def _own_rights(self) -> AgentRights:
+        worker = await self._find(self._worker_user) if self.is_able else None
+        return AgentRights(os.geteuid(), self.is_able, self._worker_user, worker)
 
     def _open_folder(self, account: Account) -> None:
         """Make the account's folder. Without one temporary files stay, and blobs travel with each task."""

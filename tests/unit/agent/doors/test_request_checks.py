@@ -21,6 +21,7 @@ REQUEST = {
     "limits": {},
     "is_detachable": False,
     "notify": [],
+    "for_person": "",
 }
 
 
@@ -120,6 +121,13 @@ def test_driver_that_sends_events_may_be_detachable() -> None:
     assert checks.read_driver_request(json.dumps(wanted).encode()) == wanted
 
 
+def test_driver_may_be_for_a_person() -> None:
+    """As the web service asks; whether it may is not checked here."""
+    wanted = REQUEST | {"mode": "run", "for_person": "anna"}
+
+    assert checks.read_driver_request(json.dumps(wanted).encode()) == wanted
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -146,6 +154,10 @@ def test_driver_that_sends_events_may_be_detachable() -> None:
                 {"mode": None},
                 {"is_detachable": 1},
                 {"is_detachable": True},  # with a terminal
+                {"for_person": "anna"},  # with a terminal
+                {"for_person": 7, "mode": "run"},
+                {"for_person": "a\0b", "mode": "run"},
+                {"for_person": "a" * 300, "mode": "run"},
             )
         ),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.errors import StateError
-from services.agent.rules.persons import Account, AgentRights, decide
+from services.agent.rules.persons import Account, AgentRights, decide, number_for
 
 ROOT, SERVICE = 0, 900
 ANNA = Account("anna", 1001, 1001, "/home/anna", (1001, 2000))
@@ -74,5 +74,50 @@ def test_refusals_say_why(case: tuple[tuple[str, int | None, Account | None], Ag
 
     with pytest.raises(StateError, match=words) as refused:
         decide(*person, agent)
+
+    assert "[agent] worker_user" in str(refused.value)
+
+
+MEMBERS = 2000
+DAEMON = Account("daemon", 1, 1, "/", (1,))
+MEMBER_SERVICE = Account("quakegrid", SERVICE, SERVICE, "/var/lib/quakegrid", (SERVICE, MEMBERS))
+MEMBER_ROOT = Account("root", ROOT, 0, "/root", (0, MEMBERS))
+TOLD = {
+    "a member of the group": (ANNA, MEMBERS, rights(), ANNA),
+    "a member, by root's agent": (ANNA, MEMBERS, rights(ROOT), ANNA),
+    "somebody without an account": (None, MEMBERS, rights(), WORKER),
+    "an account of the system": (DAEMON, MEMBERS, rights(), WORKER),
+    "a person where there is no group": (ANNA, None, rights(), WORKER),
+    "nobody that root's agent knows": (None, MEMBERS, rights(ROOT), WORKER),
+    "the services' account, even as a member": (MEMBER_SERVICE, MEMBERS, rights(), WORKER),
+    "root, even as a member": (MEMBER_ROOT, MEMBERS, rights(), WORKER),
+    "root as a member, by root's agent": (MEMBER_ROOT, MEMBERS, rights(ROOT), WORKER),
+}
+
+
+@pytest.mark.parametrize("case", TOLD.values(), ids=TOLD.keys())
+def test_a_service_gets_accounts_of_members_only(
+    case: tuple[Account | None, int | None, AgentRights, Account],
+) -> None:
+    """Whatever name it tells: never root, never the services' account, never one of the system."""
+    found, group_id, agent, expected = case
+    name = "anna" if found is None else found.name
+
+    number = number_for(name, found, group_id, agent)
+
+    assert number == expected.uid
+    assert decide(name, number, found, agent) == expected
+
+
+def test_a_service_without_rights_gets_its_own_account() -> None:
+    """As on a machine of one's own."""
+    assert number_for("anna", ANNA, MEMBERS, rights(is_able=False)) is None
+
+
+@pytest.mark.parametrize("worker", [None, AS_ROOT, AS_SERVICE])
+def test_somebody_without_an_account_is_refused_if_there_is_none_for_others(worker: Account | None) -> None:
+    """With what to do."""
+    with pytest.raises(StateError, match="anna has no account of this machine") as refused:
+        number_for("anna", None, MEMBERS, rights(worker=worker))
 
     assert "[agent] worker_user" in str(refused.value)
