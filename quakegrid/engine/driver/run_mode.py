@@ -32,11 +32,11 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
     """Do what a command line asked for, and tell how it ended; the exit code.
 
     Args:
-        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `view NAME ARGUMENTS`,
-            `start JSON` or `attach ID [-v]`.
+        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `extract ID WHAT DIR`,
+            `view NAME ARGUMENTS`, `start JSON` or `attach ID [-v]`.
         driver: this process.
     """
-    is_export = argv[0] in {"export", "view", "attach"}
+    is_export = argv[0] in {"export", "extract", "view", "attach"}
     try:
         if argv[0] == "view":
             views.main(argv[1:], driver)
@@ -44,6 +44,9 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
             starts.main(argv[1], driver)
         elif argv[0] == "attach":
             return attach_mode.main(argv[1:], driver)
+        elif argv[0] == "extract":
+            made = views.extract(driver, argv[1], argv[2], argv[3])
+            driver.events.tell({"event": "exported", **made})
         elif is_export:
             _export(int(argv[1]), Path(argv[2]), argv[3], driver)
         else:

@@ -89,10 +89,8 @@ class ThisMachine:
 
     def extract(self, job_id: int, what: str, folder: Path) -> Path:
         """Write arrays of the datastore into a folder, as .npz; its path."""
-        for event in self._drive("view", "extract", str(job_id), what, str(folder)):
-            if event["event"] == "view" and "refusal" in event:
-                raise errors.NotFoundError(event["refusal"])
-            if event["event"] == "view":
+        for event in self._drive("extract", str(job_id), what, str(folder)):
+            if event["event"] == "exported":
                 return Path(event["paths"][0])
         raise errors.QuakeGridError(f"the engine did not extract {what} of job {job_id}")
 
