@@ -107,6 +107,7 @@ def test_wrong_job_file_is_told_in_the_words_of_the_engine(desk: Desk, model: Pa
     assert "absent.ini does not exist" in absent.err
 
 
+@pytest.mark.full
 def test_broken_links_do_not_end_a_run(linked: tuple[Desk, Link], model: Path, tmp_path: Path) -> None:
     """Neither while files are sent, each connection for some pieces only, nor while exports come."""
     desk, link = linked
@@ -122,6 +123,7 @@ def test_broken_links_do_not_end_a_run(linked: tuple[Desk, Link], model: Path, t
     assert list((tmp_path / "out").glob("*.csv"))
 
 
+@pytest.mark.full
 def test_example_of_the_manual_runs(desk: Desk, model: Path) -> None:
     """From a desk, with pandas and without the engine."""
     text = (REPOSITORY / "docs" / "desks.md").read_text(encoding="utf-8")
@@ -195,6 +197,7 @@ def test_following_goes_on_after_a_cut(cluster: Cluster, tmp_path: Path) -> None
     assert "complete" in out
 
 
+@pytest.mark.full
 def test_master_that_does_not_answer_is_told(
     desk: Desk, cluster: Cluster, model: Path, tmp_path: Path
 ) -> None:
@@ -235,6 +238,7 @@ with quakegrid.Cluster() as cluster:
 """
 
 
+@pytest.mark.full
 def test_program_has_the_same_job_on_the_master_and_from_a_desk(
     desk: Desk, cluster: Cluster, model: Path
 ) -> None:
