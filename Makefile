@@ -108,6 +108,10 @@ coverage: install ## Run the tests of `make test`, and measure which lines and b
 test-all: check ## Check, then all tests, with every case of the engine
 	@$(PY) -m tests --full
 
+.PHONY: test-resume
+test-resume: install ## Test calculations that are killed, with every kind of them (an hour; part of `make test-all`)
+	@$(PY) -m pytest --full tests/unit/journals tests/property/test_journals.py tests/faults/resume
+
 # The engines before the newest one that are tested; each has an environment of its own.
 ENGINES := 3.23 3.24 3.25
 
@@ -126,6 +130,10 @@ test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 c
 .PHONY: test-people
 test-people: install ## Test with several accounts on one machine (needs root; part of `make test` where it is)
 	@$(PY) -m pytest -rs tests/people
+
+.PHONY: test-nofs
+test-nofs: install ## Test clusters whose machines share no files (needs root; a part belongs to `make test`)
+	@$(PY) -m pytest -rs --full tests/nofs
 
 .PHONY: test-compose
 test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
@@ -170,6 +178,14 @@ bench-agent: install ## Measure the agent: workers that start and are killed, an
 .PHONY: bench-crowd
 bench-crowd: install ## Measure a thousand real workers on this machine (some minutes, 8 GB of memory)
 	@$(PY) -m benchmarks.bench_crowd
+
+.PHONY: bench-resume
+bench-resume: install ## Measure what journals cost, and what they save when a calculation is killed (ten minutes)
+	@$(PY) -m benchmarks.bench_resume
+
+.PHONY: bench-nofs
+bench-nofs: install ## Measure calculations whose files are served against shared files (ROUNDS=3, some minutes)
+	@$(PY) -m benchmarks.nofs
 
 .PHONY: bench-web
 bench-web: install ## Measure the web service with many open pages (a minute)

@@ -12,6 +12,7 @@ EXIT_USAGE = 2  # or settings
 EXIT_UNREACHABLE = 3  # or not running
 EXIT_STOPPED = 4  # by Ctrl-C, an abort or force
 EXIT_UNFINISHED = 5  # what was waited for had not ended in time
+EXIT_AGAIN = 75  # of a driver, for its agent only: start another one for the same jobs
 
 
 class QuakeGridError(Exception):

@@ -25,10 +25,24 @@ SHARED = {
         "tests/faults/test_stopped_driver.py",
     ),
 }
-# Groups that take more than 15 s, the longest first.
-LONG: tuple[str, ...] = (
+# Groups that take more than 15 s, about in their order.
+LONG = (
     "tests/faults/",
     "tests/engine/",
+    "tests/integration/agent/test_agentctl.py",
+    "tests/integration/sdk/test_sdk_cluster.py",
+    "tests/integration/agent/test_agent_life.py",
+    "tests/system/test_namespaces.py",
+    "tests/faults/test_chaos.py",
+    "tests/faults/test_abort.py",
+    "tests/integration/agent/test_agent_limits.py",
+    "tests/integration/agent/test_templates.py",
+    "tests/faults/dbserver/test_dbserver_peers.py",
+    "tests/integration/broker/test_workers_commands.py",
+    "tests/people/",
+    "tests/integration/people/test_certified_nodes.py",
+    "tests/integration/broker/test_clock_jumps.py",
+    "tests/integration/broker/test_broker.py",
 )
 
 

@@ -41,6 +41,8 @@ ENGINE_ACTIONS: Mapping[str, bool] = {
 }
 # The arguments that tell what a new job is: its calculation mode and description.
 _NEW_JOB = slice(1, 3)
+# Of nodes that one order names.
+MOST_NAMES = 5
 # How the engine's SQL begins that deletes jobs.
 _DELETIONS = frozenset({"DELETE ", "delete "})
 # What else a request may say, in the order in which it is told.
@@ -98,7 +100,7 @@ def about_request(method: str, request: Any) -> About:
     return About(
         f"{service}.{call}",
         job_id=_number(request, "job_id"),
-        node=_text(request, "host"),
+        node=_text(request, "host") or _names(request, "hosts"),
         person=name if is_person else "",
         detail=plain(", ".join(filter(None, details))),
         told=_text(request, "user_name"),
@@ -182,6 +184,13 @@ def _text(request: Any, field: str) -> str:
     """A field of a request as text; empty if the request has no such field, or its default in it."""
     value = getattr(request, field, None)
     return plain(str(value)) if value and isinstance(value, str | int) else ""
+
+
+def _names(request: Any, field: str) -> str:
+    """The first names of a list, with how many more there are; empty if the request has no such field."""
+    names = list(getattr(request, field, ()))
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return plain(", ".join(names[:MOST_NAMES]) + more)
 
 
 def _role(request: Any) -> str:

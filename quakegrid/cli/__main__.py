@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "workers": Entry(
             "workers.commands", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
         ),
+        "events": Entry("workers.events", "events", "Show what happened to the cluster."),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
@@ -63,6 +64,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),
         "run": Entry("run", "run", "Run calculations and follow them."),
         "attach": Entry("following.attach", "attach", "Follow a calculation again, until its end."),
+        "resume": Entry("resume", "resume", "Let a calculation that failed or was aborted go on."),
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
         "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),

@@ -99,12 +99,28 @@ def list_jobs(limit: int, sort: str, ascending: bool, output: str, **fields: Any
         "id": "id",
         "state": "state",
         "user_name": "user",
-        "start_time": "start",
-        "stop_time": "stop",
+        "start": "start",
+        "took": "took",
         "calculation_mode": "mode",
         "description": "description",
     }
-    render.print_listing(output, found, columns)
+    now_time = datetime.datetime.now(datetime.UTC)
+    rows = found if output == "json" else [_listed(job, now_time) for job in found]
+    render.print_listing(output, rows, columns, cut="description")
+
+
+def _listed(job: Job, now_time: datetime.datetime) -> dict[str, Any]:
+    """A job as a table shows it: when it began and how long it took, in short."""
+    end_time = job.stop_time or (now_time if job.is_running else None)
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "user_name": job.user_name,
+        "start": f"{job.start_time.astimezone():%y-%m-%d %H:%M}",
+        "took": render.short_time((end_time - job.start_time).total_seconds()) if end_time else "-",
+        "calculation_mode": job.calculation_mode,
+        "description": job.description,
+    }
 
 
 @jobs.command()

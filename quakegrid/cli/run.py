@@ -103,7 +103,7 @@ def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output
     output = "json" if is_json else output
     settings = options.machine_settings()
     plan = RunPlan(**wanted)
-    plan = replace(plan, hc=_earlier_job(settings, plan.hc))
+    plan = replace(plan, hc=earlier_job(settings, plan.hc))
     argv = engine_argv(plan)
     if settings.credential is not None:
         from quakegrid.cli.desk import runs as desk_runs  # noqa: PLC0415 - only with a credential
@@ -126,7 +126,7 @@ def _checked_target(target: str) -> str:
     return targets.check(target)
 
 
-def _earlier_job(settings: Settings, hc: str | None) -> str | None:
+def earlier_job(settings: Settings, hc: str | None) -> str | None:
     """The job or file to start from; a negative number counts the user's own jobs, and becomes an id.
 
     Who reaches the agent only has nobody to ask; then the driver counts.

@@ -21,6 +21,8 @@ from quakegrid import errors, health
 from quakegrid.cli import options
 from quakegrid.cli.views import live, render
 from quakegrid.clients import broker as fleet
+from quakegrid.doctor import web_door
+from quakegrid.doctor.checks.web_checks import WebDoor
 from quakegrid.jobs import terminal_text
 from quakegrid.machine import local_services, service_files
 from quakegrid.settings import installation
@@ -243,6 +245,7 @@ def _document(
         "sessions": found.sessions if found else (),
         "lanes": found.lanes if found else (),
         "totals": found.totals if found else fleet.TaskTotals(),
+        "web": _web_door(settings, services),
     }
 
 
@@ -254,6 +257,8 @@ def _print(
         return
     if settings.credential is None:
         render.print_listing(output, services, SERVICE_COLUMNS)
+        if output == "table" and (door := _web_door(settings, services)) is not None:
+            click.echo(f"web pages: {door.words}")
     if found is None or output == "quiet":
         return
     if settings.credential is None:
@@ -267,6 +272,11 @@ def _print(
         _print_waits(found)
         click.echo()
     render.print_listing(output, found.lanes, LANE_COLUMNS)
+
+
+def _web_door(settings: Settings, services: list[ServiceStatus]) -> WebDoor | None:
+    is_up = any(service.service == "web" and service.is_up for service in services)
+    return web_door.find(settings) if is_up else None
 
 
 def persons(found: fleet.FleetStatus) -> list[PersonStatus]:

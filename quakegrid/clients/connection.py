@@ -183,9 +183,9 @@ def _tell_old_key(until_s: str) -> None:
     )
 
 
-def to_broker(settings: Settings, timeout_s: float) -> Connection:
-    """A connection to the broker, whose calls are tried once."""
-    return Connection("broker", settings.broker_address, settings.proof, timeout_s=timeout_s)
+def to_broker(settings: Settings, timeout_s: float, retry_s: float = 0.0) -> Connection:
+    """A connection to the broker, whose calls are tried for a while, once if that is 0."""
+    return Connection("broker", settings.broker_address, settings.proof, timeout_s=timeout_s, retry_s=retry_s)
 
 
 def to_agent(settings: Settings, host: str, timeout_s: float) -> Connection:

@@ -114,7 +114,9 @@ class JobEvents:
             for session in broker.status().sessions:
                 if self._job.id in session.job_ids:
                     tasks = session.done_count, session.queued_count + session.running_count
-                    words = f"{tasks[0]} tasks done, {tasks[1]} to do, {session.worker_count} workers"
+                    workers = "1 worker" if session.worker_count == 1 else f"{session.worker_count} workers"
+                    done = "1 task" if tasks[0] == 1 else f"{tasks[0]} tasks"
+                    words = f"{done} done, {tasks[1]} to do, {workers}"
                     yield {"event": "note", "message": f"job {self._job.id} is {session.state}: {words}"}
 
     def _end(self) -> Iterator[Event]:

@@ -120,7 +120,7 @@ class NodeAccessClient:
     def list_nodes(self) -> list[ListedNode]:
         """All nodes that have had a certificate, by name."""
         request = node_access_pb2.ListNodesRequest()
-        return [_decode_node(each) for each in self._connection.call(self._stub.ListNodes, request).nodes]
+        return [decode_node(each) for each in self._connection.call(self._stub.ListNodes, request).nodes]
 
     def revoke_node(self, host: str) -> ListedNode | None:
         """Shut a node out; None if its certificate did not count any more.
@@ -130,7 +130,7 @@ class NodeAccessClient:
         """
         request = node_access_pb2.RevokeNodeRequest(host=host)
         response = self._connection.call(self._stub.RevokeNode, request)
-        return _decode_node(response.revoked) if response.HasField("revoked") else None
+        return decode_node(response.revoked) if response.HasField("revoked") else None
 
 
 def join(text: str, name: str, master: str = "") -> NodeFile:
@@ -278,7 +278,8 @@ def _decode_token(found: node_access_pb2.NodeToken) -> ListedToken:
     )
 
 
-def _decode_node(found: node_access_pb2.NodeCredential) -> ListedNode:
+def decode_node(found: node_access_pb2.NodeCredential) -> ListedNode:
+    """What is known of a node's certificate, of a message."""
     renewal_time = found.renewal_time.ToDatetime(datetime.UTC)
     revocation_time = found.revocation_time.ToDatetime(datetime.UTC)
     return ListedNode(

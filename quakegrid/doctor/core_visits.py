@@ -199,8 +199,6 @@ def _node_cores(
     clock = min((clock for _, clock in received), key=lambda clock: clock.round_trip_s)
     found = received[-1][0]
     sees_shared_dir = found.nonce == shared.nonce if shared.nonce else None
-    if sees_shared_dir is False:
-        trouble.append(f"{shared.path} is not the same folder there, or cannot be read")
     trouble += version_differences(ours, found.versions)
     return NodeCores(
         host,

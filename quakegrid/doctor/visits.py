@@ -22,7 +22,7 @@ import grpc
 from quakegrid import errors
 from quakegrid.clients import agent as agents
 from quakegrid.clients import broker as fleet
-from quakegrid.doctor import accounts, codec, gathering, probes
+from quakegrid.doctor import accounts, codec, gathering, probes, web_door
 from quakegrid.doctor.checks import cluster_checks, network_checks
 from quakegrid.doctor.checks.cluster_checks import SharedFolder
 from quakegrid.doctor.checks.findings import Finding, Severity, in_order
@@ -211,8 +211,9 @@ def _ask_about_people(settings: Settings) -> Asked:
     now_s = time.time()
     port = PortFacts("dbserver", settings.dbserver_host, settings.dbserver_port)
     if not settings.authkey or probes.look_at_port(port, settings.authkey) is not PortState.OPEN:
-        return Asked(now_s=now_s)
-    return Asked(accounts.find_owners(settings), accounts.find_credentials(settings), now_s)
+        return Asked(now_s=now_s, web=web_door.find(settings))
+    owners, found = accounts.find_owners(settings), accounts.find_credentials(settings)
+    return Asked(owners, found, now_s, web_door.find(settings))
 
 
 def _names(settings: Settings, asked: Asked) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from openquake.commonlib import logs
 
 from quakegrid.engine import attributes, this_process, versions
 from quakegrid.engine.driver import calculations, commands, exports
+from quakegrid.engine.replay import hooks
 from quakegrid.engine.tasks.cluster_master import ClusterMaster
 from quakegrid.engine.tasks.shared_arrays import SharedArray
 
@@ -118,6 +119,8 @@ OF_COMMANDS = (
     # The broker's admission is the queue.
     Seam("openquake.engine.engine", "poll_queue", _instead(_do_nothing)),
     Seam("openquake.engine.engine", "run_jobs", calculations.run_jobs_in_session),
+    Seam("openquake.engine.engine", "run_calc", hooks.run_with_journal),
+    Seam("openquake.engine.engine", "set_concurrent_tasks_default", hooks.begin_journal),
     Seam("openquake.engine.engine", "manage_signals", calculations.insist_on_signals),
     Seam("openquake.calculators.base", "HazardCalculator", calculations.tell_of_inputs),
     Seam("openquake.server.dbserver", "ensure_on", _instead(_do_nothing)),

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from openquake.baselib import __version__
-from openquake.commonlib import logs
+from openquake.commonlib import datastore, logs
 from openquake.hazardlib import valid
 
 SERIES = tuple(int(part) for part in __version__.split(".")[:2])
@@ -32,6 +32,16 @@ RENAMED = {"add_checksum": "update_job_checksum"}
 def answer_here(action: str) -> str | None:
     """What the engine's own database server answers without its database; None for all other actions."""
     return __version__ if action == "engine_version" else None
+
+
+def parameters(h5: Any) -> Any:
+    """The parameters of a job in its open datastore; there may be several jobs in one since 3.26.
+
+    Raises:
+        KeyError: they are not saved yet.
+    """
+    read = getattr(datastore, "get_oq", None)
+    return h5["oqparam"] if read is None else read(h5)
 
 
 def calculation(value: str) -> int | str:

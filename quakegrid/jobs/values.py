@@ -16,6 +16,7 @@ class Job:
     """One row of the job table; times are aware, in UTC; `size_mb` is in units of 1024 * 1024 bytes.
 
     `state_reason` says why the job failed or was aborted; it is empty if nobody said why.
+    `resume_count` says how often it was started again.
     """
 
     id: int
@@ -33,6 +34,7 @@ class Job:
     host: str
     relevant: bool = True
     state_reason: str = ""
+    resume_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
         )
     elif session.queued_count:
         yield (
-            f"{_count(session.queued_count, 'task')} queued, none at its {session.worker_count} workers: "
+            f"{_count(session.queued_count, 'task')} queued, none at its "
+            f"{_count(session.worker_count, 'worker')}: "
             "they are starting, or the driver does not take outcomes as fast as they come."
         )
     else:
@@ -108,7 +109,7 @@ def _running(session: SessionStatus) -> Iterator[str]:
     if session.queued_count == 0 and session.running_count < session.worker_count:
         yield (
             f"Fewer tasks than workers are left: {session.worker_count - session.running_count} of "
-            f"{session.worker_count} workers have nothing to do."
+            f"{_count(session.worker_count, 'worker')} have nothing to do."
         )
 
 

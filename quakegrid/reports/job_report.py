@@ -244,12 +244,17 @@ def _by_operation(done: Sequence[Attempt]) -> dict[str, list[Attempt]]:
     return found
 
 
+def straggler_limit_s(median_s: float) -> float:
+    """From which duration on a task is a straggler, by the median of its operation."""
+    return max(STRAGGLER_FACTOR * median_s, median_s + STRAGGLER_EXCESS_S)
+
+
 def _stragglers(history: TaskHistory, done: Sequence[Attempt]) -> list[Straggler]:
     """All of them, the longest first."""
     found = []
     for operation, attempts in _by_operation(done).items():
         median_s = statistics.median(attempt.duration_s for attempt in attempts)
-        limit_s = max(STRAGGLER_FACTOR * median_s, median_s + STRAGGLER_EXCESS_S)
+        limit_s = straggler_limit_s(median_s)
         found += [
             Straggler(
                 attempt.task_id,

@@ -45,6 +45,29 @@ def read(path: Path) -> Iterator[TaskRecordBlock]:
             yield TaskRecordBlock.FromString(data)
 
 
+def parcel(path: Path, offset: int) -> tuple[list[TaskRecordBlock], int]:
+    """The next whole blocks of a file that may grow, about as many as suit a message.
+
+    Args:
+        path: of the file.
+        offset: where the blocks that were read before end; 0 at first.
+    Returns:
+        The blocks, and where they end.
+    """
+    blocks: list[TaskRecordBlock] = []
+    with path.open("rb") as file:
+        file.seek(offset)
+        start = offset
+        while offset - start < _PARCEL_BYTES and len(prefix := file.read(_LENGTH.size)) == _LENGTH.size:
+            (size,) = _LENGTH.unpack(prefix)
+            data = file.read(size)
+            if len(data) < size:
+                break
+            blocks.append(TaskRecordBlock.FromString(data))
+            offset += _LENGTH.size + size
+    return blocks, offset
+
+
 def parcels(path: Path) -> Iterator[list[TaskRecordBlock]]:
     """The same in groups, each as large as suits a message."""
     parcel: list[TaskRecordBlock] = []

@@ -16,7 +16,7 @@ from quakegrid import errors
 from quakegrid.blobs import shared_memory
 from quakegrid.blobs.local_store import LocalBlobs
 from quakegrid.blobs.table import BlobTable, Digests
-from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.files.lane_doors import LaneDoor
 from quakegrid.session import worker_output as worker_words
 from quakegrid.session.driver_socket import DriverSocket
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask, failed_outcome
@@ -27,7 +27,6 @@ from quakegrid.session.task_window import TaskWindow
 from quakegrid.settings.config import Settings
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
-from quakegrid.transport.keys.lane_keys import DoorKeys
 from quakegrid.wire.v1 import lane_pb2
 
 # Ids in one message; no header is a mebibyte or more.
@@ -75,25 +74,21 @@ class LaneClient:
         self.has_joined = False  # the lane has confirmed it, at least once
         self.blobs = BlobTable()
 
-    def join(self, admitted: sessions_pb2.SessionAdmitted) -> None:
+    def join(self, door: LaneDoor, core_count: int) -> None:
         """Connect to the lane and wait until it confirms that we have joined.
 
         Raises:
             PeerUnreachableError: it does not answer.
         """
-        keys = admitted.lane_keys
-        door = DoorKeys(keys.server_public.encode(), keys.client_public.encode(), keys.client_secret.encode())
-        self.window.expect_workers(admitted.core_count)
-        endpoint = admitted.lane_endpoint
-        identity = lane_names.driver_name(admitted.session_id, admitted.session_token)
-        self._lane.connect(endpoint, door, identity)
+        self.window.expect_workers(core_count)
+        self._lane.connect(door.endpoint, door.keys, lane_names.driver_name(door.session_id, door.token))
         end_s, is_woken = time.monotonic() + self._patience.hello_s, False
         while not self.has_joined:
             self._stream.check()
             is_woken |= self._lane.wait(min(end_s, self._retelling.due_s))
             if time.monotonic() >= end_s:
                 raise errors.PeerUnreachableError(
-                    f"the lane at {endpoint} does not answer; does a firewall let through "
+                    f"the lane at {door.endpoint} does not answer; does a firewall let through "
                     "the ports that [dbserver] receiver_ports in openquake.cfg names?"
                 )
             self.receive_ready()

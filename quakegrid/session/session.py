@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from quakegrid import errors
 from quakegrid.blobs.table import BlobTable, Digests
+from quakegrid.files.lane_doors import LaneDoor
+from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.session import options as session_options
 from quakegrid.session.broker_link import BrokerLink, Connect
 from quakegrid.session.driver_socket import DriverSocket
@@ -21,6 +23,7 @@ from quakegrid.session.task_window import TaskWindow
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.session.worker_output import OnWords
 from quakegrid.settings.config import Settings
+from quakegrid.transport.keys.lane_keys import DoorKeys
 
 
 class Session:
@@ -46,6 +49,7 @@ class Session:
         self._socket = DriverSocket(self._wakeup)
         self._lane = LaneClient(settings, self._stream, self._socket, patience)
         self.core_count = 0
+        self.door: LaneDoor | None = None  # of its lane, from when it is admitted
         # Why it waits, as the broker told last; empty if it waits for its turn behind others.
         self.wait_reason = ""
 
@@ -92,7 +96,8 @@ class Session:
                 on_queued(answer.queued.ahead_job_ids)
             else:
                 self.core_count = answer.admitted.core_count
-                self._lane.join(answer.admitted)
+                self.door = _door(answer.admitted)
+                self._lane.join(self.door, self.core_count)
                 return
 
     def submit(
@@ -142,3 +147,10 @@ class Session:
             self._stream.flush_output()
         if self._stream.close():
             self._socket.close()
+
+
+def _door(admitted: sessions_pb2.SessionAdmitted) -> LaneDoor:
+    """The lane as its broker told it."""
+    keys = admitted.lane_keys
+    door = DoorKeys(keys.server_public.encode(), keys.client_public.encode(), keys.client_secret.encode())
+    return LaneDoor(admitted.lane_endpoint, door, admitted.session_id, admitted.session_token)

@@ -90,6 +90,11 @@ class Settings:
     # Calculations of one person that execute at once, and cores of their workers together; 0 for no limit.
     max_jobs_per_user: int
     max_cores_per_user: int
+    # Whether a calculation whose driver has died is started again (`auto`), can be by a person (`ask`), or
+    # has no journal (`never`); how often in a row without a new outcome; room for one person's journals.
+    resume: str
+    max_resumes: int
+    journal_bytes: int
     shared_dir: str
     custom_tmp: str
     # Logs of jobs that ended so many days ago are dropped, and the oldest ones while the database is

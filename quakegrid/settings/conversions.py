@@ -15,6 +15,7 @@ MIN_RETENTION_MB = 10
 MAX_RETENTION_MB = 1 << 32
 MAX_PORT = 65535
 PLACEMENTS = ("spread", "pack")
+RESUMES = ("auto", "ask", "never")
 
 
 def whole_path(text: str) -> str:
@@ -138,6 +139,13 @@ def positive(text: str) -> int:
 def placement(text: str) -> str:
     """How workers are placed: they spread over all nodes, or are packed into few."""
     if text not in PLACEMENTS:
+        raise ValueError(text)
+    return text
+
+
+def resume(text: str) -> str:
+    """What becomes of a calculation whose driver has died."""
+    if text not in RESUMES:
         raise ValueError(text)
     return text
 

@@ -36,7 +36,15 @@ class DbserverKeys(TypedDict):
     audit_days: int
 
 
-class BrokerKeys(TypedDict):
+class JournalKeys(TypedDict):
+    """What becomes of calculations whose driver has died."""
+
+    resume: str
+    max_resumes: int
+    journal_bytes: int
+
+
+class BrokerKeys(JournalKeys):
     """Where the broker and its lanes are, and how they treat tasks and nodes."""
 
     broker_host: str
@@ -217,6 +225,28 @@ def read_broker(reader: Reader, dbserver_host: str, dbserver_listen: str) -> Bro
             0,
             conversions.count,
             "how many cores all jobs of one user have, 0 for no limit",
+        ),
+        **read_journals(reader),
+    }
+
+
+def read_journals(reader: Reader) -> JournalKeys:
+    """The keys of `[broker]` on calculations whose driver has died."""
+    return {
+        "resume": reader.parse("broker", "resume", "auto", conversions.resume, "auto, ask or never"),
+        "max_resumes": reader.parse(
+            "broker",
+            "max_resumes",
+            2,
+            conversions.count,
+            "how often in a row without a new outcome, 0 or more",
+        ),
+        "journal_bytes": reader.parse(
+            "broker",
+            "journal_bytes",
+            16 << 30,
+            conversions.some_bytes,
+            "bytes of all journals of one person, such as 16G",
         ),
     }
 

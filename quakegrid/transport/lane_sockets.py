@@ -14,7 +14,7 @@ from quakegrid.transport.fast_zmq import SocketBase, zmq
 from quakegrid.transport.keys import lane_keys
 from quakegrid.transport.keys.lane_keys import DoorKeys
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 # Bytes of outcomes that may be on their way to a driver, and after how many it tells that it has taken them.
 FLOW_BYTES = 64 << 20
 RECEIPT_BYTES = FLOW_BYTES // 4

@@ -21,6 +21,7 @@ grpc_environment.tell(os.environ)  # gRPC reads the environment when it is first
 
 from quakegrid.clients import key_watch  # noqa: E402
 from quakegrid.errors import QuakeGridError  # noqa: E402
+from quakegrid.journals import files as journal_files  # noqa: E402
 from quakegrid.machine import open_files, service_files, service_life, service_logs  # noqa: E402
 from quakegrid.settings import config  # noqa: E402
 from quakegrid.settings.config import LOOPBACK, Settings, agent_socket, check_authkey  # noqa: E402
@@ -29,6 +30,7 @@ from services.agent.linux.oom_scores import AGENT_SCORE, set_oom_score  # noqa: 
 from services.agent.node.agent import Agent  # noqa: E402
 from services.agent.node.certificates import node_certificate, node_certifier  # noqa: E402
 from services.agent.node.doors.command_lines import LocalSocket  # noqa: E402
+from services.agent.node.doors.driver_runs import DriverRuns  # noqa: E402
 from services.agent.node.doors.notifications import Notifications  # noqa: E402
 from services.agent.node.doors.port import AgentServer  # noqa: E402
 from services.agent.node.doors.preparation import Preparation  # noqa: E402
@@ -87,12 +89,13 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     agent.membership.port = server.port
     if join.master:
         agent.membership.remember(agent.membership.address_of(join.master))
-    local, notifications = _local_doors(agent, server, settings)
+    local, runs = _local_doors(agent, server, settings)
     local.bind()
     agent.start_template()
     watching = life.keep(agent.watch_memory(), "memory watch")
     local.start()
-    notifications.take_up()
+    runs.notifications.take_up()
+    runs.take_up()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "agent", f"{LOOPBACK}:{server.port}")
@@ -104,6 +107,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     if join.leave_s and not life.has_failed:
         await agent.membership.start_leaving(join.leave_s, hurried)
     await server.refuse()
+    runs.stop()
     await agent.stop()
     await agent.membership.finish_leaving()
     agent.end_watches()
@@ -111,21 +115,22 @@ async def serve(settings: Settings, lifeline_fd: int = -1, join: JoinOptions = J
     orphans.end_all_adopted(ORPHANS_TIMEOUT_S, _own_mark(lock), agent.accounts.rights)
     agent.leftovers.clear_within(FOLDERS_TIMEOUT_S)
     local.stop()
-    notifications.stop()
+    runs.notifications.stop()
     await server.stop(STOP_GRACE_S)
     lock.close()  # first: whoever waits for the end of the service file may start another agent
     record.unlink(missing_ok=True)
     return life.exit_code
 
 
-def _local_doors(agent: Agent, server: AgentServer, settings: Settings) -> tuple[LocalSocket, Notifications]:
-    """The unix socket for command lines, and what tells the ends of their calculations."""
+def _local_doors(agent: Agent, server: AgentServer, settings: Settings) -> tuple[LocalSocket, DriverRuns]:
+    """The unix socket for command lines, and what runs their calculations to the end."""
     preparation = Preparation(agent.accounts, node_certifier.certifier_of(settings))
     untold = settings.state_dir / "notifications"
     notifications = Notifications(agent.drivers, settings.notify, untold, preparation.again)
     path, audit = agent_socket(settings.state_dir), SocketAudit(server.auditor)
-    local = LocalSocket(agent.drivers, agent.accounts, path, preparation, notifications, audit)
-    return local, notifications
+    runs = DriverRuns(agent.drivers, notifications, settings, preparation.again)
+    local = LocalSocket(agent.drivers, agent.accounts, path, preparation, runs, audit)
+    return local, runs
 
 
 def _prepare_process(settings: Settings) -> LogTail:
@@ -142,9 +147,18 @@ def _prepare_process(settings: Settings) -> LogTail:
     logging.getLogger().addHandler(log_tail)
     if user_rights.is_able():
         user_rights.hide_from_users()
+        _share_journals(settings)
     if os.getuid() == 0:
         log.warning("runs_as_root jobs of root run as root on this node; give the agent a user of its own")
     return log_tail
+
+
+def _share_journals(settings: Settings) -> None:
+    """Let the drivers of people have journals. Without a folder for them calculations cannot be resumed."""
+    try:
+        journal_files.make_shared(settings.state_dir)
+    except OSError as exc:
+        log.warning("no_journals reason=%s", exc)
 
 
 def _end_on_signals(stopped: asyncio.Event, hurried: asyncio.Event, lifeline_fd: int) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from quakegrid import __version__
 from quakegrid.access.principals import SERVICE, Principal
 from quakegrid.api.v1 import fleet_pb2
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
@@ -31,6 +32,7 @@ from services.broker.fleet.state import PersonLimits
 from services.broker.fleet_actions import FleetActions
 from services.broker.fleet_loop import FleetLoop
 from services.broker.guard import StateGuard, guarded
+from services.broker.happenings.book import EventBook
 from services.broker.lanes.pool import LanePool, Listener
 from services.broker.lanes.process import LaneProcess
 from services.broker.lanes.reports import LaneReports
@@ -75,7 +77,8 @@ class Broker:
             limits=PersonLimits(settings.max_jobs_per_user, settings.max_cores_per_user),
         )
         self._sessions: dict[int, DriverSession] = {}
-        self._loop = FleetLoop(fleet, self._guard, self._perform)
+        self.events = EventBook(settings.state_dir)
+        self._loop = FleetLoop(fleet, self._guard, self._perform, self.events.on_event)
         self._totals, self._driver_stops = SessionTotals(), DriverStops(spawn)
         self.nodes = NodeRegistry(
             settings,
@@ -102,6 +105,7 @@ class Broker:
             on_overdue=reports.on_overdue,
             on_placed=reports.on_placed,
             on_failed=self._ends.fail,
+            on_lost=self.events.on_lane_lost,
         )
         self._lanes = LanePool(settings, self._guard, spawn, listener, new_process=outside.new_lane)
         orders = WorkerOrders(self._loop, self._sessions, self._lanes, self.nodes, spawn)
@@ -115,6 +119,8 @@ class Broker:
 
     def start(self) -> None:
         """Open the first lane and watch the nodes."""
+        self.events.on_started(__version__)
+        self.events.expect(self.nodes.expected)
         self._lanes.start()
         self.nodes.start()
         self._tasks.spawn(self._loop.count_seconds())
@@ -170,6 +176,10 @@ class Broker:
         session = session_of(self._sessions, job_id)
         return session.request.user_name if session else await self._job_ends.owner_of(job_id)
 
+    def is_open(self, session_id: int) -> bool:
+        """Whether a session has not ended."""
+        return session_id in self._sessions
+
     async def wait_for_nodes(self) -> list[fleet_pb2.NodeStatus]:
         """Wait until a node is up and gives cores."""
         await self.nodes.has_cores.wait()
@@ -187,6 +197,7 @@ class Broker:
 
     def _perform(self, action: core.Action) -> None:
         """Do what the fleet core decides; the parts that do it hand their own events to the loop."""
+        self.events.on_action(action)
         self._actions.perform(action)
 
     @guarded
@@ -210,6 +221,9 @@ class Broker:
 
     def _on_session_ended(self, session: DriverSession, is_forced: bool) -> None:
         """Let go of a session that is no more in `_sessions`."""
+        request = session.request
+        reason = session.end_reason or ("its driver ended before it did" if is_forced else "")
+        self.events.on_session_ended(session.session_id, request.user_name, reason, len(request.job_ids))
         self._totals.on_session_ended(session)
         self._lanes.remove(session.session_id)
         self._loop.handle(core.SessionEnded(session.session_id, is_forced))

@@ -23,15 +23,23 @@ class FleetLoop:
         fleet: the core; others only read it.
         guard: through which events enter.
         perform: does what the core decides, one action after the other.
+        on_event: is told of each event first.
     """
 
-    def __init__(self, fleet: Fleet, guard: StateGuard, perform: Callable[[core.Action], None]) -> None:
-        self.fleet, self._guard, self._perform = fleet, guard, perform
+    def __init__(
+        self,
+        fleet: Fleet,
+        guard: StateGuard,
+        perform: Callable[[core.Action], None],
+        on_event: Callable[[core.Event], None],
+    ) -> None:
+        self.fleet, self._guard, self._perform, self._on_event = fleet, guard, perform, on_event
         self._placing: asyncio.Handle | None = None
 
     @guarded
     def handle(self, event: core.Event) -> None:
         """Hand an event to the core and do what it wants done at once; cores are divided later this turn."""
+        self._on_event(event)
         for action in self.fleet.handle(event, time.monotonic()):
             self._perform(action)
         if self._placing is None and self.fleet.is_placement_due:

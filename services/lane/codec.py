@@ -13,7 +13,7 @@ from quakegrid.blobs.table import BLOB_ID_BYTES
 from quakegrid.errors import PeerError
 from quakegrid.nodes import worker_end_messages
 from quakegrid.transport import lane_sockets
-from quakegrid.transport.lane_names import DriverName, WorkerName
+from quakegrid.transport.lane_names import DriverName, PeerName, WorkerName
 from quakegrid.wire.v1 import lane_pb2
 from services.lane.records import Usage
 from services.lane.tasks import events as core
@@ -53,7 +53,7 @@ def check_blob_id(blob_id: bytes) -> None:
         raise PeerError(f"a blob has an id of {BLOB_ID_BYTES} bytes, not of {len(blob_id)}")
 
 
-def check_session(session_id: int, who: DriverName | WorkerName) -> SessionId:
+def check_session(session_id: int, who: PeerName) -> SessionId:
     """The session that a message names, which must be its sender's."""
     if session_id != who.session_id:
         raise PeerError(f"this connection belongs to session {who.session_id}, not to session {session_id}")

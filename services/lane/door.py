@@ -18,7 +18,7 @@ from quakegrid.nodes import worker_end_messages
 from quakegrid.transport import lane_names
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.keys import lane_keys
-from quakegrid.transport.lane_names import DriverName, WorkerName, worker_name
+from quakegrid.transport.lane_names import DriverName, PeerName, WorkerName, worker_name
 from quakegrid.wire.v1 import lane_pb2
 from services.lane import codec
 from services.lane.codec import UnknownSessionError
@@ -135,7 +135,7 @@ class Door:
         One that is wrong is refused in words. A fault of ours ends the session of the peer that provoked it,
         and no other.
         """
-        who: DriverName | WorkerName | None = None
+        who: PeerName | None = None
         try:
             if not header and not payload:  # a probe
                 self._performer.greet(peer)
@@ -146,8 +146,11 @@ class Door:
             message = _decode(header)
             if isinstance(who, WorkerName):
                 self._take_from_worker(peer, who, message, (header, payload))
-            else:
+            elif isinstance(who, DriverName):
                 self._take_from_driver(peer, who, message, payload)
+            else:
+                session = self._session(who, who.session_id)
+                session.files.take(peer, who, message, (header, payload))
         except (DecodeError, PeerError) as exc:
             self._peers.refuse(peer, str(exc), is_unknown_session=isinstance(exc, UnknownSessionError))
         except Exception as exc:
@@ -193,7 +196,7 @@ class Door:
         else:
             raise PeerError(f"{kind!r} is nothing that a worker says to a lane")
 
-    def _session(self, who: DriverName | WorkerName, named_id: int) -> SessionMail:
+    def _session(self, who: PeerName, named_id: int) -> SessionMail:
         """The session that a message names, which must be its sender's, and open."""
         session_id = codec.check_session(named_id, who)
         session = self._sessions.get(session_id)

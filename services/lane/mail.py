@@ -16,6 +16,7 @@ from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.lane_sockets import FLOW_BYTES, RECEIPT_BYTES
 from services.lane import codec
 from services.lane.blobs import Send, SessionBlobs
+from services.lane.files.relay import SessionFiles
 from services.lane.payloads import Payload, Payloads
 from services.lane.records import Submitted, TaskRecorder
 from services.lane.tasks import events as core
@@ -61,6 +62,7 @@ class SessionMail:
     send: Send
     recorder: TaskRecorder
     blobs: SessionBlobs
+    files: SessionFiles = field(init=False)
     _encoder: codec.RunTaskEncoder = field(init=False)
     driver: Peer | None = None
     task_bytes: int = 0  # sent to workers
@@ -88,6 +90,7 @@ class SessionMail:
     _unheard: set[Peer] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.files = SessionFiles(self.session_id, self.send)
         self._encoder = codec.RunTaskEncoder(self.session_id)
 
     @property
@@ -103,7 +106,7 @@ class SessionMail:
     @property
     def argument_bytes(self) -> int:
         """What was sent to workers."""
-        return self.task_bytes + self.blobs.sent_bytes
+        return self.task_bytes + self.blobs.sent_bytes + self.files.sent_bytes
 
     def join(self, peer: Peer) -> None:
         """The driver is there, perhaps again: what was on its way to it is lost or taken."""

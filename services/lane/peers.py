@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from quakegrid.machine import service_logs
 from quakegrid.transport import lane_names
 from quakegrid.transport.fast_zmq import zmq
-from quakegrid.transport.lane_names import DriverName, WorkerName
+from quakegrid.transport.lane_names import PeerName
 from services.lane import codec
 from services.lane.payloads import Frame
 from services.lane.tasks.events import Peer, SessionId
@@ -36,14 +36,14 @@ class Peers:
     def __init__(self, token_key: bytes, send_frames: SendFrames) -> None:
         self._token_key, self._send_frames = token_key, send_frames
         # Those of open sessions; read for each message.
-        self.known: dict[Peer, DriverName | WorkerName] = {}
+        self.known: dict[Peer, PeerName] = {}
         # Workers whose session was not open when they told what they have.
         self._turned_away: dict[int, set[Peer]] = {}
         self._turned_away_count = 0
         self.refused_count = 0
         self.unsent_count = 0
 
-    def recognise(self, peer: Peer, open_ids: Container[SessionId]) -> DriverName | WorkerName:
+    def recognise(self, peer: Peer, open_ids: Container[SessionId]) -> PeerName:
         """Who a peer is that is not known yet; it is if its session is open.
 
         Raises:

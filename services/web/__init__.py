@@ -6,5 +6,5 @@
 
 `app.py` says which route goes where, `callers.py` who may ask. `api/` has upstream's routes, `live/` what
 follows a cluster as it changes, `pages/` what people see, `uploads/` what they send. `engine_views.py` asks
-drivers, `starts.py` starts calculations. Read `app.py` first.
+drivers, `starts.py` starts calculations; `persons/` lets them run as people. Read `app.py` first.
 """

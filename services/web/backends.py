@@ -16,9 +16,11 @@ from quakegrid.machine.service_life import Life
 from quakegrid.settings.config import Settings
 from services.web.access.logins import Logins
 from services.web.engine_views import EngineViews
+from services.web.live.events import EventFeed
 from services.web.live.feed import beat_for_ever
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
+from services.web.live.tasks import TaskFeeds
 from services.web.persons.removals import Removals
 from services.web.service_link import ServiceLink
 from services.web.uploads import sweeping
@@ -43,6 +45,7 @@ class Backends:
         self.dbserver = ServiceLink("dbserver", settings.dbserver_address, keyring)
         self.broker = ServiceLink("broker", settings.broker_address, keyring)
         self.jobs, self.fleet = JobFeed(self.dbserver.open), FleetFeed(self.broker.open)
+        self.events, self.tasks = EventFeed(self.broker.open), TaskFeeds(self.broker.open)
         self.logins = Logins(self.dbserver, keyring)
         self.views = EngineViews(settings)
         self.inputs = Inputs(settings, getpass.getuser())
@@ -54,8 +57,9 @@ class Backends:
         """Begin to follow."""
         self._life.keep(self.jobs.follow_source(), "jobs")
         self._life.keep(self.fleet.follow_source(), "fleet")
+        self._life.keep(self.events.follow_source(), "events")
         self._life.keep(self.logins.follow_source(), "logins")
-        self._life.keep(beat_for_ever((self.jobs, self.fleet)), "beats")
+        self._life.keep(beat_for_ever((self.jobs, self.fleet, self.events)), "beats")
         sweep = sweeping.sweep_for_ever(self.inputs, self._row, self.removals.inputs, self._keep_days)
         self._life.keep(sweep, "inputs")
         self._life.keep(sweeping.sweep_files_for_ever(self.store, self._keep_days), "files")
@@ -70,6 +74,8 @@ class Backends:
         """End what pages follow; their browsers come back to the next service."""
         self.jobs.end()
         self.fleet.end()
+        self.events.end()
+        self.tasks.end()
 
     @property
     def jobs_stub(self) -> jobs_pb2_grpc.JobsAsyncStub:

@@ -35,6 +35,10 @@ QUERIES: dict[str, dict[str, str]] = {
     "/v1/calc/{job_id}/status": {},
     "/v1/calc/result/{job_id}": {"export_type": "a format of the output; xml if not given"},
     "/v1/calc/jobs_from_inis": {"ini": "whole path of a job file on the server; may be given many times"},
+    "/calculations/{job_id}/tasks.json": {
+        "from": "begin of the part that is looked at, in seconds since the session was opened",
+        "to": "its end",
+    },
     "/v1/inputs/{sha256}": {
         "offset": "where in the file the piece begins",
         "size": "bytes of the whole file",
@@ -103,7 +107,9 @@ def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
 
 
 def _is_told(path: str) -> bool:
-    return path.startswith(("/v1/", "/live/")) or path.endswith(".json") or path == "/health"
+    return (
+        path.startswith(("/v1/", "/live/", "/cluster/nodes/")) or path.endswith(".json") or path == "/health"
+    )
 
 
 def _operation(route: Route, path: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,10 @@ from quakegrid.clients import drivers
 from quakegrid.settings.config import Settings, agent_socket
 from services.web.persons import handed_files
 from services.web.persons.handed_files import HandedFile
+from services.web.persons.places import DriverPlaces
 from services.web.persons.whose import SERVICE, Whose
 from services.web.uploads.inputs import LEFT_BYTES
 
-# Requests that run at once, and those that may wait for them.
-RUNNING_COUNT = 4
-WAITING_COUNT = 64
 # Files that have not been sent yet, as readers are slow; each takes space on a disk until then.
 MOST_FILES = 100
 # Exports of large calculations take minutes.
@@ -54,8 +52,7 @@ class EngineViews:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._places = asyncio.Semaphore(RUNNING_COUNT)
-        self._waiting_count = 0
+        self._places = DriverPlaces()
         self._formats: dict[str, list[str]] | None = None
         self._texts: dict[str, bytes] = {}
         self._files: list[HandedFile] = []
@@ -126,24 +123,15 @@ class EngineViews:
     async def _in_turn(
         self, argv: Sequence[str], whose: Whose, folder: Path | None
     ) -> tuple[dict[str, Any], HandedFile | None]:
-        if self._waiting_count >= WAITING_COUNT:
-            raise errors.PeerUnreachableError(
-                f"{WAITING_COUNT} requests wait for the engine; try again later"
-            )
-        self._waiting_count += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting_count -= 1
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await self._run(argv, whose, folder)
-        except TimeoutError:
-            raise errors.PeerUnreachableError(
-                f"the engine did not answer within {TIMEOUT_S:.0f} s; `quakegrid jobs export` has no limit"
-            ) from None
-        finally:
-            self._places.release()
+        async with self._places.take(whose.asker if whose.person else ""):
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    return await self._run(argv, whose, folder)
+            except TimeoutError:
+                raise errors.PeerUnreachableError(
+                    f"the engine did not answer within {TIMEOUT_S:.0f} s; `quakegrid jobs export` has no "
+                    "limit"
+                ) from None
 
     async def _run(
         self, argv: Sequence[str], whose: Whose, folder: Path | None
@@ -179,6 +167,12 @@ class EngineViews:
             yield reader, writer
         finally:
             writer.close()
+
+
+def refusal_of(event: Mapping[str, Any]) -> errors.QuakeGridError:
+    """Why the agent starts no driver."""
+    kind = errors.NotAllowedError if event.get("is_forbidden") else errors.EngineMissingError
+    return kind(event["message"])
 
 
 def open_folder(path: Path) -> int:
@@ -233,7 +227,7 @@ async def _answer(reader: asyncio.StreamReader) -> dict[str, Any]:
             case "error":
                 raise errors.QuakeGridError(event["message"])
             case "refused":
-                raise errors.EngineMissingError(event["message"])
+                raise refusal_of(event)
             case "exit":
                 if found is not None:
                     return _checked(found)

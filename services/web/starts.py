@@ -18,6 +18,7 @@ from typing import Any
 
 from quakegrid import errors
 from quakegrid.clients import drivers
+from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.settings.config import Settings
 from services.web import engine_views
 from services.web.callers import Caller
@@ -202,13 +203,25 @@ async def _accepted(reader: asyncio.StreamReader, news: _News, time: asyncio.Tim
         if kind in ("taking", "taken"):
             time.reschedule(loop.time() + (TAKING_TIMEOUT_S if kind == "taking" else TIMEOUT_S))
         if kind in ("accepted", "not_accepted"):
-            return Started(event["job_id"], event.get("traceback", []), news.is_taken)
+            return _started(event, is_taken=news.is_taken)
         if kind == "refused":
-            raise errors.EngineMissingError(event["message"])
+            raise engine_views.refusal_of(event)
         if kind in ("error", "exit"):
             reason = event.get("message", f"the driver ended with code {event.get('code')} before it began")
             raise errors.QuakeGridError(reason)
     raise errors.PeerUnreachableError("the agent went away; try again")
+
+
+def _started(event: Mapping[str, Any], *, is_taken: bool) -> Started:
+    """What a driver says of its calculation. A person may have changed it: it is the person's process.
+
+    Raises:
+        QuakeGridError: it says what no driver says.
+    """
+    job_id, lines = event.get("job_id"), event.get("traceback", [])
+    if type(job_id) is not int or not 0 < job_id <= LARGEST_ID or not isinstance(lines, list):
+        raise errors.QuakeGridError("the driver of this calculation does not say which one it is")
+    return Started(job_id, list(map(str, lines)), is_taken)
 
 
 async def _follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

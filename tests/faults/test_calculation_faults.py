@@ -120,7 +120,7 @@ def test_killed_driver_fails_its_job_and_ends_its_workers(cluster: Cluster, slow
     assert "ended before its calculation did" in cluster.log()
     cluster.wait_until_quiet()
     assert files
-    wait_until(lambda: not cluster.temporary_files())
+    wait_until(lambda: not cluster.temporary_files(), why=lambda: f"left: {cluster.temporary_files()}")
 
 
 def test_interrupt_aborts_the_job_and_says_so(cluster: Cluster, slow: Path) -> None:

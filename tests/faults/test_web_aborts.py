@@ -35,7 +35,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_calculation_is_seen_and_aborted_in_a_browser(cluster: Cluster, tmp_path: Path) -> None:
-    """It appears, tells of its tasks and its log, and ends; another one completes."""
+    """It appears, tells of its tasks and its log, and ends; another one completes.
+
+    Then the node is drained and started again on the page, and the tasks of the other one are shown.
+    """
     slow = testing.copy_engine_case("event_based/case_6", tmp_path / "slow") / "job.ini"
     quick = testing.copy_engine_case("classical/case_01", tmp_path / "quick") / "job.ini"
     (web,) = (each for each in cluster.json("status")["services"] if each["service"] == "web")
@@ -65,7 +68,17 @@ def test_calculation_is_seen_and_aborted_in_a_browser(cluster: Cluster, tmp_path
         expect(page.locator("#jobs .complete")).to_have_count(1)
         page.goto("/cluster")
         expect(page.locator(".node")).to_have_count(1)
-        expect(page.locator("#summary")).to_contain_text("1 of 1 nodes are up")
+        expect(page.locator("#summary")).to_contain_text("1 of 1 node is up")
+        expect(page.locator(".node meter")).to_have_count(1)
+        page.get_by_role("button", name="Drain").click()
+        expect(page.locator(".node")).to_contain_text("drained: it takes no new tasks")
+        expect(page.locator("#events")).to_contain_text("was stopped: it takes no new tasks")
+        page.get_by_role("button", name="Start", exact=False).click()
+        expect(page.locator("#summary")).to_contain_text("1 of 1 node is up")
+        page.goto("/calculations/2/tasks")
+        expect(page.locator(".stream .task").first).to_be_visible()
+        bar_count = page.locator(".stream .task").count()
+        row_count = page.locator("#bars tr").count()
         browser.close()
 
     with urllib.request.urlopen(f"http://{web['address']}/v1/calc/list", timeout=30) as answer:
@@ -73,3 +86,4 @@ def test_calculation_is_seen_and_aborted_in_a_browser(cluster: Cluster, tmp_path
     assert code != 0
     assert done.returncode == 0
     assert states == ["complete", "aborted"]
+    assert bar_count == row_count > 0

@@ -36,6 +36,8 @@ class FakeLink:
         self.orders = self
         self.clock = CLOCK_FITS
         self.is_reached = True
+        self.status: nodes_pb2.AgentStatus | None = None
+        self.sample: nodes_pb2.NodeSample | None = None
         self.proof_kind = nodes_pb2.NODE_PROOF_KIND_AUTHKEY
         self.workers: dict[str, int] = {}
         self.drivers: set[int] = set()

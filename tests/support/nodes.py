@@ -22,11 +22,11 @@ TIMEOUT_S = 60.0
 USER = "openquake"
 
 
-def wait_until(is_so: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> None:
-    """Ask until it is so."""
+def wait_until(is_so: Callable[[], Any], timeout_s: float = TIMEOUT_S, why: Callable[[], str] = str) -> None:
+    """Ask until it is so; `why` tells what is, where it does not become so."""
     end_s = time.monotonic() + timeout_s
     while not is_so():
-        assert time.monotonic() < end_s, "it did not become so"
+        assert time.monotonic() < end_s, f"it did not become so {why()}"
         time.sleep(0.01)
 
 

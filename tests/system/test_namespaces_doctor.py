@@ -190,8 +190,12 @@ MISTAKES = {
     "wrong authkey": Mistake(
         other_key, "authkey", ("agent 10.77.0.3:1909 has another authkey than this machine",)
     ),
-    "no shared directory": Mistake(no_shared_dir, "shared_dir", ("No such file or directory",)),
-    "another shared directory": Mistake(other_shared_dir, "shared_dir", ("is not the same folder there",)),
+    "no shared directory": Mistake(
+        no_shared_dir, "shared_dir", ("No such file or directory",), severity="note"
+    ),
+    "another shared directory": Mistake(
+        other_shared_dir, "shared_dir", ("is not the same folder there",), severity="note"
+    ),
     "another version": Mistake(
         other_version, "versions", (f"openquake.engine 3.25.0 there, {ENGINE or 'none'} here",)
     ),

@@ -23,36 +23,37 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from quakegrid.api.v1 import values_pb2 as quakegrid_dot_api_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fquakegrid/api/v1/database.proto\x12\x10quakegrid.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dquakegrid/api/v1/values.proto\"\x18\n\x16GetDatabaseInfoRequest\"\xbe\x02\n\x17GetDatabaseInfoResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nfile_bytes\x18\x02 \x01(\x03\x12\x11\n\twal_bytes\x18\x03 \x01(\x03\x12\x12\n\nfree_bytes\x18\x04 \x01(\x03\x12\x18\n\x10upstream_version\x18\x05 \x01(\t\x12\x19\n\x11quakegrid_version\x18\x06 \x01(\t\x12\x16\n\x0esqlite_version\x18\x07 \x01(\t\x12\x11\n\tjob_count\x18\x08 \x01(\x03\x12\x16\n\x0elog_line_count\x18\t \x01(\x03\x12\x14\n\x0coutput_count\x18\n \x01(\x03\x12\x13\n\x0blease_count\x18\x0b \x01(\x03\x12\x1a\n\x12log_retention_days\x18\x0c \x01(\x05\x12\x1b\n\x13log_retention_bytes\x18\r \x01(\x03\"\x16\n\x14\x43heckDatabaseRequest\")\n\x15\x43heckDatabaseResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\"\x17\n\x15VacuumDatabaseRequest\"W\n\x16VacuumDatabaseResponse\x12\x14\n\x0c\x62\x65\x66ore_bytes\x18\x01 \x01(\x03\x12\x13\n\x0b\x61\x66ter_bytes\x18\x02 \x01(\x03\x12\x12\n\nis_delayed\x18\x03 \x01(\x08\"\x17\n\x15\x42\x61\x63kupDatabaseRequest\"<\n\x16\x42\x61\x63kupDatabaseResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\"\x91\x01\n\x0cQueryRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12+\n\nparameters\x18\x02 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\x12\x15\n\rmax_row_count\x18\x03 \x01(\x05\x12\x30\n\rquery_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\rQueryResponse\x12\x0f\n\x07\x63olumns\x18\x01 \x03(\t\x12&\n\x04rows\x18\x02 \x03(\x0b\x32\x18.quakegrid.api.v1.Values\x12\x14\n\x0cis_truncated\x18\x03 \x01(\x08\x32\xea\x03\n\x08\x44\x61tabase\x12\x66\n\x0fGetDatabaseInfo\x12(.quakegrid.api.v1.GetDatabaseInfoRequest\x1a).quakegrid.api.v1.GetDatabaseInfoResponse\x12`\n\rCheckDatabase\x12&.quakegrid.api.v1.CheckDatabaseRequest\x1a\'.quakegrid.api.v1.CheckDatabaseResponse\x12\x63\n\x0eVacuumDatabase\x12\'.quakegrid.api.v1.VacuumDatabaseRequest\x1a(.quakegrid.api.v1.VacuumDatabaseResponse\x12\x65\n\x0e\x42\x61\x63kupDatabase\x12\'.quakegrid.api.v1.BackupDatabaseRequest\x1a(.quakegrid.api.v1.BackupDatabaseResponse0\x01\x12H\n\x05Query\x12\x1e.quakegrid.api.v1.QueryRequest\x1a\x1f.quakegrid.api.v1.QueryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fquakegrid/api/v1/database.proto\x12\x10quakegrid.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dquakegrid/api/v1/values.proto\"\x18\n\x16GetDatabaseInfoRequest\"\x87\x03\n\x17GetDatabaseInfoResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nfile_bytes\x18\x02 \x01(\x03\x12\x11\n\twal_bytes\x18\x03 \x01(\x03\x12\x12\n\nfree_bytes\x18\x04 \x01(\x03\x12\x18\n\x10upstream_version\x18\x05 \x01(\t\x12\x19\n\x11quakegrid_version\x18\x06 \x01(\t\x12\x16\n\x0esqlite_version\x18\x07 \x01(\t\x12\x11\n\tjob_count\x18\x08 \x01(\x03\x12\x16\n\x0elog_line_count\x18\t \x01(\x03\x12\x14\n\x0coutput_count\x18\n \x01(\x03\x12\x13\n\x0blease_count\x18\x0b \x01(\x03\x12\x1a\n\x12log_retention_days\x18\x0c \x01(\x05\x12\x1b\n\x13log_retention_bytes\x18\r \x01(\x03\x12\x30\n\x0b\x62\x61\x63kup_time\x18\xc0\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x0c\x62\x61\x63kup_bytes\x18\xc1\x02 \x01(\x03\"\x16\n\x14\x43heckDatabaseRequest\")\n\x15\x43heckDatabaseResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\"\x17\n\x15VacuumDatabaseRequest\"W\n\x16VacuumDatabaseResponse\x12\x14\n\x0c\x62\x65\x66ore_bytes\x18\x01 \x01(\x03\x12\x13\n\x0b\x61\x66ter_bytes\x18\x02 \x01(\x03\x12\x12\n\nis_delayed\x18\x03 \x01(\x08\"\x17\n\x15\x42\x61\x63kupDatabaseRequest\"<\n\x16\x42\x61\x63kupDatabaseResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\"\x91\x01\n\x0cQueryRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12+\n\nparameters\x18\x02 \x03(\x0b\x32\x17.quakegrid.api.v1.Value\x12\x15\n\rmax_row_count\x18\x03 \x01(\x05\x12\x30\n\rquery_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\rQueryResponse\x12\x0f\n\x07\x63olumns\x18\x01 \x03(\t\x12&\n\x04rows\x18\x02 \x03(\x0b\x32\x18.quakegrid.api.v1.Values\x12\x14\n\x0cis_truncated\x18\x03 \x01(\x08\x32\xea\x03\n\x08\x44\x61tabase\x12\x66\n\x0fGetDatabaseInfo\x12(.quakegrid.api.v1.GetDatabaseInfoRequest\x1a).quakegrid.api.v1.GetDatabaseInfoResponse\x12`\n\rCheckDatabase\x12&.quakegrid.api.v1.CheckDatabaseRequest\x1a\'.quakegrid.api.v1.CheckDatabaseResponse\x12\x63\n\x0eVacuumDatabase\x12\'.quakegrid.api.v1.VacuumDatabaseRequest\x1a(.quakegrid.api.v1.VacuumDatabaseResponse\x12\x65\n\x0e\x42\x61\x63kupDatabase\x12\'.quakegrid.api.v1.BackupDatabaseRequest\x1a(.quakegrid.api.v1.BackupDatabaseResponse0\x01\x12H\n\x05Query\x12\x1e.quakegrid.api.v1.QueryRequest\x1a\x1f.quakegrid.api.v1.QueryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.database_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETDATABASEINFOREQUEST']._serialized_start=116
-  _globals['_GETDATABASEINFOREQUEST']._serialized_end=140
-  _globals['_GETDATABASEINFORESPONSE']._serialized_start=143
-  _globals['_GETDATABASEINFORESPONSE']._serialized_end=461
-  _globals['_CHECKDATABASEREQUEST']._serialized_start=463
-  _globals['_CHECKDATABASEREQUEST']._serialized_end=485
-  _globals['_CHECKDATABASERESPONSE']._serialized_start=487
-  _globals['_CHECKDATABASERESPONSE']._serialized_end=528
-  _globals['_VACUUMDATABASEREQUEST']._serialized_start=530
-  _globals['_VACUUMDATABASEREQUEST']._serialized_end=553
-  _globals['_VACUUMDATABASERESPONSE']._serialized_start=555
-  _globals['_VACUUMDATABASERESPONSE']._serialized_end=642
-  _globals['_BACKUPDATABASEREQUEST']._serialized_start=644
-  _globals['_BACKUPDATABASEREQUEST']._serialized_end=667
-  _globals['_BACKUPDATABASERESPONSE']._serialized_start=669
-  _globals['_BACKUPDATABASERESPONSE']._serialized_end=729
-  _globals['_QUERYREQUEST']._serialized_start=732
-  _globals['_QUERYREQUEST']._serialized_end=877
-  _globals['_QUERYRESPONSE']._serialized_start=879
-  _globals['_QUERYRESPONSE']._serialized_end=973
-  _globals['_DATABASE']._serialized_start=976
-  _globals['_DATABASE']._serialized_end=1466
+  _globals['_GETDATABASEINFOREQUEST']._serialized_start=149
+  _globals['_GETDATABASEINFOREQUEST']._serialized_end=173
+  _globals['_GETDATABASEINFORESPONSE']._serialized_start=176
+  _globals['_GETDATABASEINFORESPONSE']._serialized_end=567
+  _globals['_CHECKDATABASEREQUEST']._serialized_start=569
+  _globals['_CHECKDATABASEREQUEST']._serialized_end=591
+  _globals['_CHECKDATABASERESPONSE']._serialized_start=593
+  _globals['_CHECKDATABASERESPONSE']._serialized_end=634
+  _globals['_VACUUMDATABASEREQUEST']._serialized_start=636
+  _globals['_VACUUMDATABASEREQUEST']._serialized_end=659
+  _globals['_VACUUMDATABASERESPONSE']._serialized_start=661
+  _globals['_VACUUMDATABASERESPONSE']._serialized_end=748
+  _globals['_BACKUPDATABASEREQUEST']._serialized_start=750
+  _globals['_BACKUPDATABASEREQUEST']._serialized_end=773
+  _globals['_BACKUPDATABASERESPONSE']._serialized_start=775
+  _globals['_BACKUPDATABASERESPONSE']._serialized_end=835
+  _globals['_QUERYREQUEST']._serialized_start=838
+  _globals['_QUERYREQUEST']._serialized_end=983
+  _globals['_QUERYRESPONSE']._serialized_start=985
+  _globals['_QUERYRESPONSE']._serialized_end=1079
+  _globals['_DATABASE']._serialized_start=1082
+  _globals['_DATABASE']._serialized_end=1572
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from quakegrid.api.v1 import values_pb2 as _values_pb2
 import builtins as _builtins
@@ -52,6 +53,8 @@ class GetDatabaseInfoResponse(_message.Message):
     LEASE_COUNT_FIELD_NUMBER: _builtins.int
     LOG_RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     LOG_RETENTION_BYTES_FIELD_NUMBER: _builtins.int
+    BACKUP_TIME_FIELD_NUMBER: _builtins.int
+    BACKUP_BYTES_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """On the dbserver's node."""
     file_bytes: _builtins.int
@@ -72,6 +75,11 @@ class GetDatabaseInfoResponse(_message.Message):
     """Logs of ended jobs are dropped when they are older; 0: never."""
     log_retention_bytes: _builtins.int
     """Logs of ended jobs are dropped, oldest first, when the database is larger; 0: never."""
+    backup_bytes: _builtins.int
+    @_builtins.property
+    def backup_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last whole copy was sent by BackupDatabase, and its size; absent if that is not known."""
+
     def __init__(
         self,
         *,
@@ -88,10 +96,12 @@ class GetDatabaseInfoResponse(_message.Message):
         lease_count: _builtins.int = ...,
         log_retention_days: _builtins.int = ...,
         log_retention_bytes: _builtins.int = ...,
+        backup_time: _timestamp_pb2.Timestamp | None = ...,
+        backup_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backup_time", b"backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_bytes", b"file_bytes", "free_bytes", b"free_bytes", "job_count", b"job_count", "lease_count", b"lease_count", "log_line_count", b"log_line_count", "log_retention_bytes", b"log_retention_bytes", "log_retention_days", b"log_retention_days", "output_count", b"output_count", "path", b"path", "quakegrid_version", b"quakegrid_version", "sqlite_version", b"sqlite_version", "upstream_version", b"upstream_version", "wal_bytes", b"wal_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup_bytes", b"backup_bytes", "backup_time", b"backup_time", "file_bytes", b"file_bytes", "free_bytes", b"free_bytes", "job_count", b"job_count", "lease_count", b"lease_count", "log_line_count", b"log_line_count", "log_retention_bytes", b"log_retention_bytes", "log_retention_days", b"log_retention_days", "output_count", b"output_count", "path", b"path", "quakegrid_version", b"quakegrid_version", "sqlite_version", b"sqlite_version", "upstream_version", b"upstream_version", "wal_bytes", b"wal_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

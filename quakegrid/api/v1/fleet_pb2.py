@@ -22,73 +22,92 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from quakegrid.api.v1 import nodes_pb2 as quakegrid_dot_api_dot_v1_dot_nodes__pb2
 from quakegrid.api.v1 import task_records_pb2 as quakegrid_dot_api_dot_v1_dot_task__records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/api/v1/fleet.proto\x12\x10quakegrid.api.v1\x1a\x1cquakegrid/api/v1/nodes.proto\x1a#quakegrid/api/v1/task_records.proto\"!\n\x11\x46orgetNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x14\n\x12\x46orgetNodeResponse\"\x13\n\x11StartNodesRequest\"A\n\x12StartNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"!\n\x10StopNodesRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"@\n\x11StopNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"$\n\x13RestartNodesRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"C\n\x14RestartNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"Q\n\nNodeAnswer\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x12\n\nis_reached\x18\x03 \x01(\x08\x12\x13\n\x0bwas_serving\x18\x04 \x01(\x08\"4\n\x0f\x41\x62ortJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"\'\n\x10\x41\x62ortJobResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"7\n\x12\x45ndSessionsRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x11\n\tuser_name\x18\x02 \x01(\t\"=\n\x13\x45ndSessionsResponse\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x15\n\rsession_count\x18\x02 \x01(\x05\"\x12\n\x10GetStatusRequest\"\xb1\x02\n\x11GetStatusResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\x12\x31\n\x08sessions\x18\x02 \x03(\x0b\x32\x1f.quakegrid.api.v1.SessionStatus\x12+\n\x05lanes\x18\x03 \x03(\x0b\x32\x1c.quakegrid.api.v1.LaneStatus\x12\x0f\n\x07version\x18\x04 \x01(\t\x12,\n\x06totals\x18\x05 \x01(\x0b\x32\x1c.quakegrid.api.v1.TaskTotals\x12\x17\n\x0eserialize_jobs\x18\xe6\x01 \x01(\x05\x12\x1a\n\x11max_jobs_per_user\x18\xe7\x01 \x01(\x05\x12\x1b\n\x12max_cores_per_user\x18\xe8\x01 \x01(\x05\"\x14\n\x12WatchStatusRequest\"J\n\x13WatchStatusResponse\x12\x33\n\x06status\x18\x01 \x01(\x0b\x32#.quakegrid.api.v1.GetStatusResponse\"\x13\n\x11GetMetricsRequest\"\"\n\x12GetMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x15\n\x13WaitForNodesRequest\"C\n\x14WaitForNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\"#\n\x15GetTaskRecordsRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"K\n\x16GetTaskRecordsResponse\x12\x31\n\x06\x62locks\x18\x01 \x03(\x0b\x32!.quakegrid.api.v1.TaskRecordBlock\"\xfc\x01\n\nNodeStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x14\n\x0cworker_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\r\n\x05state\x18\x07 \x01(\t\x12+\n\x08left_out\x18P \x03(\x0b\x32\x19.quakegrid.api.v1.LeftOut\x12\x34\n\nproof_kind\x18\xd2\x01 \x01(\x0e\x32\x1f.quakegrid.api.v1.NodeProofKind\x12\x10\n\x07\x61\x64\x64ress\x18\xd3\x01 \x01(\t\"C\n\x07LeftOut\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x13\n\x0b\x64ifferences\x18\x03 \x03(\t\"\xce\x03\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x11\n\tlane_port\x18\x07 \x01(\x05\x12\x14\n\x0cworker_count\x18\x08 \x01(\x05\x12\x14\n\x0cqueued_count\x18\t \x01(\x03\x12\x15\n\rrunning_count\x18\n \x01(\x03\x12\x12\n\ndone_count\x18\x0b \x01(\x03\x12\x16\n\x0erequeued_count\x18\x0c \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\r \x01(\x03\x12\x14\n\x0c\x64one_rate_hz\x18\x0e \x01(\x01\x12\x0e\n\x06weight\x18\x0f \x01(\x01\x12\x19\n\x11\x62usy_worker_count\x18\x10 \x01(\x05\x12\x16\n\x0e\x61rgument_bytes\x18\x11 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x12 \x01(\x03\x12\x13\n\ncore_count\x18\xe6\x01 \x01(\x05\x12\x16\n\rahead_job_ids\x18\xe7\x01 \x03(\x03\x12\x14\n\x0bwait_reason\x18\xe8\x01 \x01(\t\x12\x11\n\x08unused_s\x18\xe9\x01 \x01(\x03\"p\n\nLaneStatus\x12\x0c\n\x04port\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x15\n\rsession_count\x18\x03 \x01(\x05\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x12\n\ntask_count\x18\x06 \x01(\x03\"\x93\x01\n\nTaskTotals\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x12\n\ndone_count\x18\x02 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x03 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x06 \x01(\x03\x32\xf0\x07\n\x05\x46leet\x12Q\n\x08\x41\x62ortJob\x12!.quakegrid.api.v1.AbortJobRequest\x1a\".quakegrid.api.v1.AbortJobResponse\x12Z\n\x0b\x45ndSessions\x12$.quakegrid.api.v1.EndSessionsRequest\x1a%.quakegrid.api.v1.EndSessionsResponse\x12T\n\tGetStatus\x12\".quakegrid.api.v1.GetStatusRequest\x1a#.quakegrid.api.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12$.quakegrid.api.v1.WatchStatusRequest\x1a%.quakegrid.api.v1.WatchStatusResponse0\x01\x12W\n\nGetMetrics\x12#.quakegrid.api.v1.GetMetricsRequest\x1a$.quakegrid.api.v1.GetMetricsResponse\x12]\n\x0cWaitForNodes\x12%.quakegrid.api.v1.WaitForNodesRequest\x1a&.quakegrid.api.v1.WaitForNodesResponse\x12\x65\n\x0eGetTaskRecords\x12\'.quakegrid.api.v1.GetTaskRecordsRequest\x1a(.quakegrid.api.v1.GetTaskRecordsResponse0\x01\x12W\n\nForgetNode\x12#.quakegrid.api.v1.ForgetNodeRequest\x1a$.quakegrid.api.v1.ForgetNodeResponse\x12W\n\nStartNodes\x12#.quakegrid.api.v1.StartNodesRequest\x1a$.quakegrid.api.v1.StartNodesResponse\x12T\n\tStopNodes\x12\".quakegrid.api.v1.StopNodesRequest\x1a#.quakegrid.api.v1.StopNodesResponse\x12]\n\x0cRestartNodes\x12%.quakegrid.api.v1.RestartNodesRequest\x1a&.quakegrid.api.v1.RestartNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/api/v1/fleet.proto\x12\x10quakegrid.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cquakegrid/api/v1/nodes.proto\x1a#quakegrid/api/v1/task_records.proto\"!\n\x11\x46orgetNodeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x14\n\x12\x46orgetNodeResponse\"7\n\x11StartNodesRequest\x12\x0e\n\x05hosts\x18\xc0\x02 \x03(\t\x12\x12\n\tuser_name\x18\xc1\x02 \x01(\t\"A\n\x12StartNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"E\n\x10StopNodesRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\x12\x0e\n\x05hosts\x18\xc0\x02 \x03(\t\x12\x12\n\tuser_name\x18\xc1\x02 \x01(\t\"@\n\x11StopNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"H\n\x13RestartNodesRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\x12\x0e\n\x05hosts\x18\xc0\x02 \x03(\t\x12\x12\n\tuser_name\x18\xc1\x02 \x01(\t\"C\n\x14RestartNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeAnswer\"J\n\x13SetNodeCoresRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ncore_count\x18\x02 \x01(\x05\x12\x11\n\tuser_name\x18\x03 \x01(\t\"B\n\x14SetNodeCoresResponse\x12\x12\n\ncore_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x61ll_core_count\x18\x02 \x01(\x05\"Q\n\nNodeAnswer\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x12\n\nis_reached\x18\x03 \x01(\x08\x12\x13\n\x0bwas_serving\x18\x04 \x01(\x08\"4\n\x0f\x41\x62ortJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\"\'\n\x10\x41\x62ortJobResponse\x12\x13\n\x0bwas_running\x18\x01 \x01(\x08\"7\n\x12\x45ndSessionsRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x11\n\tuser_name\x18\x02 \x01(\t\"=\n\x13\x45ndSessionsResponse\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x15\n\rsession_count\x18\x02 \x01(\x05\"\x12\n\x10GetStatusRequest\"\xb1\x02\n\x11GetStatusResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\x12\x31\n\x08sessions\x18\x02 \x03(\x0b\x32\x1f.quakegrid.api.v1.SessionStatus\x12+\n\x05lanes\x18\x03 \x03(\x0b\x32\x1c.quakegrid.api.v1.LaneStatus\x12\x0f\n\x07version\x18\x04 \x01(\t\x12,\n\x06totals\x18\x05 \x01(\x0b\x32\x1c.quakegrid.api.v1.TaskTotals\x12\x17\n\x0eserialize_jobs\x18\xe6\x01 \x01(\x05\x12\x1a\n\x11max_jobs_per_user\x18\xe7\x01 \x01(\x05\x12\x1b\n\x12max_cores_per_user\x18\xe8\x01 \x01(\x05\"\x14\n\x12WatchStatusRequest\"J\n\x13WatchStatusResponse\x12\x33\n\x06status\x18\x01 \x01(\x0b\x32#.quakegrid.api.v1.GetStatusResponse\"\x13\n\x11GetMetricsRequest\"\"\n\x12GetMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x15\n\x13WaitForNodesRequest\"C\n\x14WaitForNodesResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.NodeStatus\"4\n\x15GetTaskRecordsRequest\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x06\x66ollow\x18\xc0\x02 \x01(\x08\"K\n\x16GetTaskRecordsResponse\x12\x31\n\x06\x62locks\x18\x01 \x03(\x0b\x32!.quakegrid.api.v1.TaskRecordBlock\"4\n\x11ListEventsRequest\x12\x10\n\x08\x61\x66ter_id\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\"B\n\x12ListEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.FleetEvent\"&\n\x12WatchEventsRequest\x12\x10\n\x08\x61\x66ter_id\x18\x01 \x01(\x03\"C\n\x13WatchEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.FleetEvent\"\xe1\x01\n\nFleetEvent\x12\n\n\x02id\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x04kind\x18\x03 \x01(\x0e\x32 .quakegrid.api.v1.FleetEventKind\x12\x12\n\nis_trouble\x18\x04 \x01(\x08\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\x12\n\nsession_id\x18\x06 \x01(\x03\x12\x0f\n\x07job_ids\x18\x07 \x03(\x03\x12\x11\n\tuser_name\x18\x08 \x01(\t\x12\r\n\x05words\x18\t \x01(\t\"\xcf\x03\n\nNodeStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x14\n\x0cworker_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\r\n\x05state\x18\x07 \x01(\t\x12+\n\x08left_out\x18P \x03(\x0b\x32\x19.quakegrid.api.v1.LeftOut\x12\x34\n\nproof_kind\x18\xd2\x01 \x01(\x0e\x32\x1f.quakegrid.api.v1.NodeProofKind\x12\x10\n\x07\x61\x64\x64ress\x18\xd3\x01 \x01(\t\x12-\n\x06sample\x18\xc0\x02 \x01(\x0b\x32\x1c.quakegrid.api.v1.NodeSample\x12\x10\n\x07version\x18\xc1\x02 \x01(\t\x12\x17\n\x0e\x65ngine_version\x18\xc2\x02 \x01(\t\x12\x17\n\x0e\x61ll_core_count\x18\xc3\x02 \x01(\x05\x12\x1b\n\x12is_short_of_memory\x18\xc4\x02 \x01(\x08\x12\x13\n\nis_stopped\x18\xc5\x02 \x01(\x08\x12,\n\x06shares\x18\xc6\x02 \x03(\x0b\x32\x1b.quakegrid.api.v1.NodeShare\"5\n\tNodeShare\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cworker_count\x18\x02 \x01(\x05\"C\n\x07LeftOut\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x13\n\x0b\x64ifferences\x18\x03 \x03(\t\"\xce\x03\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x11\n\tlane_port\x18\x07 \x01(\x05\x12\x14\n\x0cworker_count\x18\x08 \x01(\x05\x12\x14\n\x0cqueued_count\x18\t \x01(\x03\x12\x15\n\rrunning_count\x18\n \x01(\x03\x12\x12\n\ndone_count\x18\x0b \x01(\x03\x12\x16\n\x0erequeued_count\x18\x0c \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\r \x01(\x03\x12\x14\n\x0c\x64one_rate_hz\x18\x0e \x01(\x01\x12\x0e\n\x06weight\x18\x0f \x01(\x01\x12\x19\n\x11\x62usy_worker_count\x18\x10 \x01(\x05\x12\x16\n\x0e\x61rgument_bytes\x18\x11 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x12 \x01(\x03\x12\x13\n\ncore_count\x18\xe6\x01 \x01(\x05\x12\x16\n\rahead_job_ids\x18\xe7\x01 \x03(\x03\x12\x14\n\x0bwait_reason\x18\xe8\x01 \x01(\t\x12\x11\n\x08unused_s\x18\xe9\x01 \x01(\x03\"p\n\nLaneStatus\x12\x0c\n\x04port\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x15\n\rsession_count\x18\x03 \x01(\x05\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x12\n\ntask_count\x18\x06 \x01(\x03\"\x93\x01\n\nTaskTotals\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x12\n\ndone_count\x18\x02 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x03 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\x06 \x01(\x03*\x8b\x04\n\x0e\x46leetEventKind\x12 \n\x1c\x46LEET_EVENT_KIND_UNSPECIFIED\x10\x00\x12#\n\x1f\x46LEET_EVENT_KIND_BROKER_STARTED\x10\x01\x12 \n\x1c\x46LEET_EVENT_KIND_NODE_JOINED\x10\x02\x12\x1c\n\x18\x46LEET_EVENT_KIND_NODE_UP\x10\x03\x12!\n\x1d\x46LEET_EVENT_KIND_NODE_STOPPED\x10\x04\x12 \n\x1c\x46LEET_EVENT_KIND_NODE_FAILED\x10\x05\x12\x1e\n\x1a\x46LEET_EVENT_KIND_NODE_LOST\x10\x06\x12\x1e\n\x1a\x46LEET_EVENT_KIND_NODE_LEFT\x10\x07\x12\"\n\x1e\x46LEET_EVENT_KIND_NODE_LEFT_OUT\x10\x08\x12\x1f\n\x1b\x46LEET_EVENT_KIND_NODE_CORES\x10\t\x12 \n\x1c\x46LEET_EVENT_KIND_NODE_MEMORY\x10\n\x12 \n\x1c\x46LEET_EVENT_KIND_WORKER_LOST\x10\x0b\x12\"\n\x1e\x46LEET_EVENT_KIND_SESSION_ENDED\x10\x0c\x12\x1e\n\x1a\x46LEET_EVENT_KIND_LANE_LOST\x10\r\x12 \n\x1c\x46LEET_EVENT_KIND_LEFT_UNSAID\x10\x0e\x32\x86\n\n\x05\x46leet\x12Q\n\x08\x41\x62ortJob\x12!.quakegrid.api.v1.AbortJobRequest\x1a\".quakegrid.api.v1.AbortJobResponse\x12Z\n\x0b\x45ndSessions\x12$.quakegrid.api.v1.EndSessionsRequest\x1a%.quakegrid.api.v1.EndSessionsResponse\x12T\n\tGetStatus\x12\".quakegrid.api.v1.GetStatusRequest\x1a#.quakegrid.api.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12$.quakegrid.api.v1.WatchStatusRequest\x1a%.quakegrid.api.v1.WatchStatusResponse0\x01\x12W\n\nGetMetrics\x12#.quakegrid.api.v1.GetMetricsRequest\x1a$.quakegrid.api.v1.GetMetricsResponse\x12]\n\x0cWaitForNodes\x12%.quakegrid.api.v1.WaitForNodesRequest\x1a&.quakegrid.api.v1.WaitForNodesResponse\x12\x65\n\x0eGetTaskRecords\x12\'.quakegrid.api.v1.GetTaskRecordsRequest\x1a(.quakegrid.api.v1.GetTaskRecordsResponse0\x01\x12W\n\nForgetNode\x12#.quakegrid.api.v1.ForgetNodeRequest\x1a$.quakegrid.api.v1.ForgetNodeResponse\x12W\n\nListEvents\x12#.quakegrid.api.v1.ListEventsRequest\x1a$.quakegrid.api.v1.ListEventsResponse\x12\\\n\x0bWatchEvents\x12$.quakegrid.api.v1.WatchEventsRequest\x1a%.quakegrid.api.v1.WatchEventsResponse0\x01\x12W\n\nStartNodes\x12#.quakegrid.api.v1.StartNodesRequest\x1a$.quakegrid.api.v1.StartNodesResponse\x12T\n\tStopNodes\x12\".quakegrid.api.v1.StopNodesRequest\x1a#.quakegrid.api.v1.StopNodesResponse\x12]\n\x0cRestartNodes\x12%.quakegrid.api.v1.RestartNodesRequest\x1a&.quakegrid.api.v1.RestartNodesResponse\x12]\n\x0cSetNodeCores\x12%.quakegrid.api.v1.SetNodeCoresRequest\x1a&.quakegrid.api.v1.SetNodeCoresResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORGETNODEREQUEST']._serialized_start=117
-  _globals['_FORGETNODEREQUEST']._serialized_end=150
-  _globals['_FORGETNODERESPONSE']._serialized_start=152
-  _globals['_FORGETNODERESPONSE']._serialized_end=172
-  _globals['_STARTNODESREQUEST']._serialized_start=174
-  _globals['_STARTNODESREQUEST']._serialized_end=193
-  _globals['_STARTNODESRESPONSE']._serialized_start=195
-  _globals['_STARTNODESRESPONSE']._serialized_end=260
-  _globals['_STOPNODESREQUEST']._serialized_start=262
-  _globals['_STOPNODESREQUEST']._serialized_end=295
-  _globals['_STOPNODESRESPONSE']._serialized_start=297
-  _globals['_STOPNODESRESPONSE']._serialized_end=361
-  _globals['_RESTARTNODESREQUEST']._serialized_start=363
-  _globals['_RESTARTNODESREQUEST']._serialized_end=399
-  _globals['_RESTARTNODESRESPONSE']._serialized_start=401
-  _globals['_RESTARTNODESRESPONSE']._serialized_end=468
-  _globals['_NODEANSWER']._serialized_start=470
-  _globals['_NODEANSWER']._serialized_end=551
-  _globals['_ABORTJOBREQUEST']._serialized_start=553
-  _globals['_ABORTJOBREQUEST']._serialized_end=605
-  _globals['_ABORTJOBRESPONSE']._serialized_start=607
-  _globals['_ABORTJOBRESPONSE']._serialized_end=646
-  _globals['_ENDSESSIONSREQUEST']._serialized_start=648
-  _globals['_ENDSESSIONSREQUEST']._serialized_end=703
-  _globals['_ENDSESSIONSRESPONSE']._serialized_start=705
-  _globals['_ENDSESSIONSRESPONSE']._serialized_end=766
-  _globals['_GETSTATUSREQUEST']._serialized_start=768
-  _globals['_GETSTATUSREQUEST']._serialized_end=786
-  _globals['_GETSTATUSRESPONSE']._serialized_start=789
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1094
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=1096
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=1116
-  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1118
-  _globals['_WATCHSTATUSRESPONSE']._serialized_end=1192
-  _globals['_GETMETRICSREQUEST']._serialized_start=1194
-  _globals['_GETMETRICSREQUEST']._serialized_end=1213
-  _globals['_GETMETRICSRESPONSE']._serialized_start=1215
-  _globals['_GETMETRICSRESPONSE']._serialized_end=1249
-  _globals['_WAITFORNODESREQUEST']._serialized_start=1251
-  _globals['_WAITFORNODESREQUEST']._serialized_end=1272
-  _globals['_WAITFORNODESRESPONSE']._serialized_start=1274
-  _globals['_WAITFORNODESRESPONSE']._serialized_end=1341
-  _globals['_GETTASKRECORDSREQUEST']._serialized_start=1343
-  _globals['_GETTASKRECORDSREQUEST']._serialized_end=1378
-  _globals['_GETTASKRECORDSRESPONSE']._serialized_start=1380
-  _globals['_GETTASKRECORDSRESPONSE']._serialized_end=1455
-  _globals['_NODESTATUS']._serialized_start=1458
-  _globals['_NODESTATUS']._serialized_end=1710
-  _globals['_LEFTOUT']._serialized_start=1712
-  _globals['_LEFTOUT']._serialized_end=1779
-  _globals['_SESSIONSTATUS']._serialized_start=1782
-  _globals['_SESSIONSTATUS']._serialized_end=2244
-  _globals['_LANESTATUS']._serialized_start=2246
-  _globals['_LANESTATUS']._serialized_end=2358
-  _globals['_TASKTOTALS']._serialized_start=2361
-  _globals['_TASKTOTALS']._serialized_end=2508
-  _globals['_FLEET']._serialized_start=2511
-  _globals['_FLEET']._serialized_end=3519
+  _globals['_FLEETEVENTKIND']._serialized_start=3538
+  _globals['_FLEETEVENTKIND']._serialized_end=4061
+  _globals['_FORGETNODEREQUEST']._serialized_start=150
+  _globals['_FORGETNODEREQUEST']._serialized_end=183
+  _globals['_FORGETNODERESPONSE']._serialized_start=185
+  _globals['_FORGETNODERESPONSE']._serialized_end=205
+  _globals['_STARTNODESREQUEST']._serialized_start=207
+  _globals['_STARTNODESREQUEST']._serialized_end=262
+  _globals['_STARTNODESRESPONSE']._serialized_start=264
+  _globals['_STARTNODESRESPONSE']._serialized_end=329
+  _globals['_STOPNODESREQUEST']._serialized_start=331
+  _globals['_STOPNODESREQUEST']._serialized_end=400
+  _globals['_STOPNODESRESPONSE']._serialized_start=402
+  _globals['_STOPNODESRESPONSE']._serialized_end=466
+  _globals['_RESTARTNODESREQUEST']._serialized_start=468
+  _globals['_RESTARTNODESREQUEST']._serialized_end=540
+  _globals['_RESTARTNODESRESPONSE']._serialized_start=542
+  _globals['_RESTARTNODESRESPONSE']._serialized_end=609
+  _globals['_SETNODECORESREQUEST']._serialized_start=611
+  _globals['_SETNODECORESREQUEST']._serialized_end=685
+  _globals['_SETNODECORESRESPONSE']._serialized_start=687
+  _globals['_SETNODECORESRESPONSE']._serialized_end=753
+  _globals['_NODEANSWER']._serialized_start=755
+  _globals['_NODEANSWER']._serialized_end=836
+  _globals['_ABORTJOBREQUEST']._serialized_start=838
+  _globals['_ABORTJOBREQUEST']._serialized_end=890
+  _globals['_ABORTJOBRESPONSE']._serialized_start=892
+  _globals['_ABORTJOBRESPONSE']._serialized_end=931
+  _globals['_ENDSESSIONSREQUEST']._serialized_start=933
+  _globals['_ENDSESSIONSREQUEST']._serialized_end=988
+  _globals['_ENDSESSIONSRESPONSE']._serialized_start=990
+  _globals['_ENDSESSIONSRESPONSE']._serialized_end=1051
+  _globals['_GETSTATUSREQUEST']._serialized_start=1053
+  _globals['_GETSTATUSREQUEST']._serialized_end=1071
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1074
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1379
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=1381
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=1401
+  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1403
+  _globals['_WATCHSTATUSRESPONSE']._serialized_end=1477
+  _globals['_GETMETRICSREQUEST']._serialized_start=1479
+  _globals['_GETMETRICSREQUEST']._serialized_end=1498
+  _globals['_GETMETRICSRESPONSE']._serialized_start=1500
+  _globals['_GETMETRICSRESPONSE']._serialized_end=1534
+  _globals['_WAITFORNODESREQUEST']._serialized_start=1536
+  _globals['_WAITFORNODESREQUEST']._serialized_end=1557
+  _globals['_WAITFORNODESRESPONSE']._serialized_start=1559
+  _globals['_WAITFORNODESRESPONSE']._serialized_end=1626
+  _globals['_GETTASKRECORDSREQUEST']._serialized_start=1628
+  _globals['_GETTASKRECORDSREQUEST']._serialized_end=1680
+  _globals['_GETTASKRECORDSRESPONSE']._serialized_start=1682
+  _globals['_GETTASKRECORDSRESPONSE']._serialized_end=1757
+  _globals['_LISTEVENTSREQUEST']._serialized_start=1759
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1811
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1813
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1879
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1881
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1919
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1921
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1988
+  _globals['_FLEETEVENT']._serialized_start=1991
+  _globals['_FLEETEVENT']._serialized_end=2216
+  _globals['_NODESTATUS']._serialized_start=2219
+  _globals['_NODESTATUS']._serialized_end=2682
+  _globals['_NODESHARE']._serialized_start=2684
+  _globals['_NODESHARE']._serialized_end=2737
+  _globals['_LEFTOUT']._serialized_start=2739
+  _globals['_LEFTOUT']._serialized_end=2806
+  _globals['_SESSIONSTATUS']._serialized_start=2809
+  _globals['_SESSIONSTATUS']._serialized_end=3271
+  _globals['_LANESTATUS']._serialized_start=3273
+  _globals['_LANESTATUS']._serialized_end=3385
+  _globals['_TASKTOTALS']._serialized_start=3388
+  _globals['_TASKTOTALS']._serialized_end=3535
+  _globals['_FLEET']._serialized_start=4064
+  _globals['_FLEET']._serialized_end=5350
 # @@protoc_insertion_point(module_scope)

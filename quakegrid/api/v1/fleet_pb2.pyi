@@ -6,7 +6,9 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from quakegrid.api.v1 import nodes_pb2 as _nodes_pb2
 from quakegrid.api.v1 import task_records_pb2 as _task_records_pb2
 import builtins as _builtins
@@ -19,6 +21,76 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _FleetEventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FleetEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FleetEventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FLEET_EVENT_KIND_UNSPECIFIED: _FleetEventKind.ValueType  # 0
+    FLEET_EVENT_KIND_BROKER_STARTED: _FleetEventKind.ValueType  # 1
+    """A broker began to serve."""
+    FLEET_EVENT_KIND_NODE_JOINED: _FleetEventKind.ValueType  # 2
+    """A node that the configuration does not name became a member."""
+    FLEET_EVENT_KIND_NODE_UP: _FleetEventKind.ValueType  # 3
+    """A node can run workers."""
+    FLEET_EVENT_KIND_NODE_STOPPED: _FleetEventKind.ValueType  # 4
+    """People stopped a node: it takes no new tasks."""
+    FLEET_EVENT_KIND_NODE_FAILED: _FleetEventKind.ValueType  # 5
+    """A node's template cannot start workers."""
+    FLEET_EVENT_KIND_NODE_LOST: _FleetEventKind.ValueType  # 6
+    """A node's agent does not answer."""
+    FLEET_EVENT_KIND_NODE_LEFT: _FleetEventKind.ValueType  # 7
+    """A node is no member any more."""
+    FLEET_EVENT_KIND_NODE_LEFT_OUT: _FleetEventKind.ValueType  # 8
+    """A session gets no worker of a node."""
+    FLEET_EVENT_KIND_NODE_CORES: _FleetEventKind.ValueType  # 9
+    """A node gives another number of cores."""
+    FLEET_EVENT_KIND_NODE_MEMORY: _FleetEventKind.ValueType  # 10
+    """A node is short of memory, or has enough again."""
+    FLEET_EVENT_KIND_WORKER_LOST: _FleetEventKind.ValueType  # 11
+    """A worker ended, and was not asked to."""
+    FLEET_EVENT_KIND_SESSION_ENDED: _FleetEventKind.ValueType  # 12
+    """A session of a job ended, or one without a job ended out of order."""
+    FLEET_EVENT_KIND_LANE_LOST: _FleetEventKind.ValueType  # 13
+    """A lane's process ended, and another one takes its place."""
+    FLEET_EVENT_KIND_LEFT_UNSAID: _FleetEventKind.ValueType  # 14
+    """Too many events came at once; `words` tells how many are missing."""
+
+class FleetEventKind(_FleetEventKind, metaclass=_FleetEventKindEnumTypeWrapper):
+    """What happened to the fleet."""
+
+FLEET_EVENT_KIND_UNSPECIFIED: FleetEventKind.ValueType  # 0
+FLEET_EVENT_KIND_BROKER_STARTED: FleetEventKind.ValueType  # 1
+"""A broker began to serve."""
+FLEET_EVENT_KIND_NODE_JOINED: FleetEventKind.ValueType  # 2
+"""A node that the configuration does not name became a member."""
+FLEET_EVENT_KIND_NODE_UP: FleetEventKind.ValueType  # 3
+"""A node can run workers."""
+FLEET_EVENT_KIND_NODE_STOPPED: FleetEventKind.ValueType  # 4
+"""People stopped a node: it takes no new tasks."""
+FLEET_EVENT_KIND_NODE_FAILED: FleetEventKind.ValueType  # 5
+"""A node's template cannot start workers."""
+FLEET_EVENT_KIND_NODE_LOST: FleetEventKind.ValueType  # 6
+"""A node's agent does not answer."""
+FLEET_EVENT_KIND_NODE_LEFT: FleetEventKind.ValueType  # 7
+"""A node is no member any more."""
+FLEET_EVENT_KIND_NODE_LEFT_OUT: FleetEventKind.ValueType  # 8
+"""A session gets no worker of a node."""
+FLEET_EVENT_KIND_NODE_CORES: FleetEventKind.ValueType  # 9
+"""A node gives another number of cores."""
+FLEET_EVENT_KIND_NODE_MEMORY: FleetEventKind.ValueType  # 10
+"""A node is short of memory, or has enough again."""
+FLEET_EVENT_KIND_WORKER_LOST: FleetEventKind.ValueType  # 11
+"""A worker ended, and was not asked to."""
+FLEET_EVENT_KIND_SESSION_ENDED: FleetEventKind.ValueType  # 12
+"""A session of a job ended, or one without a job ended out of order."""
+FLEET_EVENT_KIND_LANE_LOST: FleetEventKind.ValueType  # 13
+"""A lane's process ended, and another one takes its place."""
+FLEET_EVENT_KIND_LEFT_UNSAID: FleetEventKind.ValueType  # 14
+"""Too many events came at once; `words` tells how many are missing."""
+Global___FleetEventKind: _TypeAlias = FleetEventKind  # noqa: Y015
 
 @_typing.final
 class ForgetNodeRequest(_message.Message):
@@ -59,12 +131,23 @@ Global___ForgetNodeResponse: _TypeAlias = ForgetNodeResponse  # noqa: Y015
 class StartNodesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    HOSTS_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    user_name: _builtins.str
+    """For whom a service asks, for the audit log."""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes as in `host_cores`; none for all."""
+
     def __init__(
         self,
+        *,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,16 +178,26 @@ class StopNodesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FORCE_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Kill the workers at once: what they run is run again."""
+    user_name: _builtins.str
+    """For whom a service asks, for the audit log."""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes as in `host_cores`; none for all."""
+
     def __init__(
         self,
         *,
         force: _builtins.bool = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "hosts", b"hosts", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -135,16 +228,26 @@ class RestartNodesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FORCE_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Kill the workers at once: what they run is run again."""
+    user_name: _builtins.str
+    """For whom a service asks, for the audit log."""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes as in `host_cores`; none for all."""
+
     def __init__(
         self,
         *,
         force: _builtins.bool = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "hosts", b"hosts", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,6 +272,57 @@ class RestartNodesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RestartNodesResponse: _TypeAlias = RestartNodesResponse  # noqa: Y015
+
+@_typing.final
+class SetNodeCoresRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    CORE_COUNT_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """As in `host_cores`."""
+    core_count: _builtins.int
+    """0 to all that the node has; -1 for all, whatever it will have."""
+    user_name: _builtins.str
+    """For whom a service asks, for the audit log."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        core_count: _builtins.int = ...,
+        user_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["core_count", b"core_count", "host", b"host", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNodeCoresRequest: _TypeAlias = SetNodeCoresRequest  # noqa: Y015
+
+@_typing.final
+class SetNodeCoresResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORE_COUNT_FIELD_NUMBER: _builtins.int
+    ALL_CORE_COUNT_FIELD_NUMBER: _builtins.int
+    core_count: _builtins.int
+    """What the node gives now, and what it has."""
+    all_core_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        core_count: _builtins.int = ...,
+        all_core_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_core_count", b"all_core_count", "core_count", b"core_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNodeCoresResponse: _TypeAlias = SetNodeCoresResponse  # noqa: Y015
 
 @_typing.final
 class NodeAnswer(_message.Message):
@@ -467,16 +621,20 @@ class GetTaskRecordsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """A job, or a session (whose ids are far above those of jobs)."""
+    follow: _builtins.bool
+    """Go on with new blocks, until the session has ended. Without one for a while, empty answers come."""
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
+        follow: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -505,6 +663,143 @@ class GetTaskRecordsResponse(_message.Message):
 Global___GetTaskRecordsResponse: _TypeAlias = GetTaskRecordsResponse  # noqa: Y015
 
 @_typing.final
+class ListEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    after_id: _builtins.int
+    """Only later ones; 0 for all."""
+    limit: _builtins.int
+    """The newest of those, at most so many; 0 for 100. At most 1000."""
+    def __init__(
+        self,
+        *,
+        after_id: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventsRequest: _TypeAlias = ListEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___FleetEvent]:
+        """The oldest first."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___FleetEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
+
+@_typing.final
+class WatchEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_ID_FIELD_NUMBER: _builtins.int
+    after_id: _builtins.int
+    """Only later ones; 0 for all that are kept."""
+    def __init__(
+        self,
+        *,
+        after_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___FleetEvent]:
+        """The oldest first."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___FleetEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
+
+@_typing.final
+class FleetEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    IS_TROUBLE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Rises with each event, also over restarts of the broker."""
+    kind: Global___FleetEventKind.ValueType
+    is_trouble: _builtins.bool
+    """Whether somebody may have to look."""
+    node: _builtins.str
+    """What it is about; empty or 0 if it is about no such thing."""
+    session_id: _builtins.int
+    user_name: _builtins.str
+    words: _builtins.str
+    """A sentence for people."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        kind: Global___FleetEventKind.ValueType = ...,
+        is_trouble: _builtins.bool = ...,
+        node: _builtins.str = ...,
+        session_id: _builtins.int = ...,
+        job_ids: _abc.Iterable[_builtins.int] | None = ...,
+        user_name: _builtins.str = ...,
+        words: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "id", b"id", "is_trouble", b"is_trouble", "job_ids", b"job_ids", "kind", b"kind", "node", b"node", "session_id", b"session_id", "user_name", b"user_name", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetEvent: _TypeAlias = FleetEvent  # noqa: Y015
+
+@_typing.final
 class NodeStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -518,6 +813,13 @@ class NodeStatus(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     PROOF_KIND_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    ALL_CORE_COUNT_FIELD_NUMBER: _builtins.int
+    IS_SHORT_OF_MEMORY_FIELD_NUMBER: _builtins.int
+    IS_STOPPED_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """As in `host_cores`."""
     node: _builtins.str
@@ -536,9 +838,26 @@ class NodeStatus(_message.Message):
     """How it proves that it belongs to the cluster; unspecified until its agent has told it."""
     address: _builtins.str
     """`host:port` of its agent."""
+    version: _builtins.str
+    """Versions of QuakeGrid and of openquake.engine that it runs; empty until its agent has told them."""
+    engine_version: _builtins.str
+    all_core_count: _builtins.int
+    """Cores that the machine has."""
+    is_short_of_memory: _builtins.bool
+    """Whether it takes no new tasks since its memory is near the limit."""
+    is_stopped: _builtins.bool
+    """Whether people have stopped it."""
     @_builtins.property
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
         """Open sessions that get no worker on it."""
+
+    @_builtins.property
+    def sample(self) -> _nodes_pb2.NodeSample:
+        """Some seconds old; absent while its agent has told nothing."""
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeShare]:
+        """Whose its workers are."""
 
     def __init__(
         self,
@@ -553,14 +872,45 @@ class NodeStatus(_message.Message):
         left_out: _abc.Iterable[Global___LeftOut] | None = ...,
         proof_kind: _nodes_pb2.NodeProofKind.ValueType = ...,
         address: _builtins.str = ...,
+        sample: _nodes_pb2.NodeSample | None = ...,
+        version: _builtins.str = ...,
+        engine_version: _builtins.str = ...,
+        all_core_count: _builtins.int = ...,
+        is_short_of_memory: _builtins.bool = ...,
+        is_stopped: _builtins.bool = ...,
+        shares: _abc.Iterable[Global___NodeShare] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "core_count", b"core_count", "host", b"host", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "proof_kind", b"proof_kind", "running_count", b"running_count", "state", b"state", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "all_core_count", b"all_core_count", "core_count", b"core_count", "engine_version", b"engine_version", "host", b"host", "is_short_of_memory", b"is_short_of_memory", "is_stopped", b"is_stopped", "is_up", b"is_up", "left_out", b"left_out", "node", b"node", "proof_kind", b"proof_kind", "running_count", b"running_count", "sample", b"sample", "shares", b"shares", "state", b"state", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
+
+@_typing.final
+class NodeShare(_message.Message):
+    """The workers of one session on one node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    worker_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        worker_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "worker_count", b"worker_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeShare: _TypeAlias = NodeShare  # noqa: Y015
 
 @_typing.final
 class LeftOut(_message.Message):

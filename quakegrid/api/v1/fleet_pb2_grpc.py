@@ -75,6 +75,16 @@ class FleetStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.ForgetNodeRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.ForgetNodeResponse.FromString,
                 _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/quakegrid.api.v1.Fleet/ListEvents',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/quakegrid.api.v1.Fleet/WatchEvents',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
         self.StartNodes = channel.unary_unary(
                 '/quakegrid.api.v1.Fleet/StartNodes',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.StartNodesRequest.SerializeToString,
@@ -89,6 +99,11 @@ class FleetStub:
                 '/quakegrid.api.v1.Fleet/RestartNodes',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.RestartNodesRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.RestartNodesResponse.FromString,
+                _registered_method=True)
+        self.SetNodeCores = channel.unary_unary(
+                '/quakegrid.api.v1.Fleet/SetNodeCores',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.SetNodeCoresRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.SetNodeCoresResponse.FromString,
                 _registered_method=True)
 
 
@@ -145,7 +160,8 @@ class FleetServicer:
 
     def GetTaskRecords(self, request, context):
         """Called by command lines and the web. What became of each task of a job that executes or has executed;
-        at most a second behind. NOT_FOUND: it has run no task, or its records made room for newer ones.
+        at most a second behind. Can follow a session until it ends. NOT_FOUND: it has run no task, or its records
+        made room for newer ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,23 +176,50 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEvents(self, request, context):
+        """Called by command lines and the web. What happened to the fleet, the oldest first. The last 1000 events are kept,
+        also over a restart of the broker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """Called by command lines and the web. The events after an id, then each new one as it comes. The first answer
+        comes at once, even if it has no event. Ends when the broker stops.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartNodes(self, request, context):
-        """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent.
+        """Called by command lines and the web. Tells agents to serve, as many cores as before StopNodes. Idempotent.
+        NOT_FOUND: there is no node of this name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopNodes(self, request, context):
-        """Called by command lines. Tells every agent to start no workers until StartNodes; those that run end after
+        """Called by command lines and the web. Tells agents to start no workers until StartNodes; those that run end after
         the task that they hold, or at once if forced. Answers when the agents have heard it. Idempotent.
+        NOT_FOUND: there is no node of this name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestartNodes(self, request, context):
-        """Called by command lines. Tells every agent to end its workers, start a new template, and serve again.
+        """Called by command lines and the web. Tells agents to end their workers, start a new template, and serve again.
+        NOT_FOUND: there is no node of this name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetNodeCores(self, request, context):
+        """Called by the web. Sets how many cores a node gives, as Nodes.SetCores of its agent. Idempotent.
+        NOT_FOUND: there is no such node. INVALID_ARGUMENT: the node has not so many. ABORTED: its agent does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,6 +268,16 @@ def add_FleetServicer_to_server(servicer, server):
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.ForgetNodeRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.ForgetNodeResponse.SerializeToString,
             ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.ListEventsRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.WatchEventsRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.WatchEventsResponse.SerializeToString,
+            ),
             'StartNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.StartNodes,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.StartNodesRequest.FromString,
@@ -239,6 +292,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.RestartNodes,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.RestartNodesRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.RestartNodesResponse.SerializeToString,
+            ),
+            'SetNodeCores': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetNodeCores,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.SetNodeCoresRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_fleet__pb2.SetNodeCoresResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -469,6 +527,60 @@ class Fleet:
             _registered_method=True)
 
     @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Fleet/ListEvents',
+            quakegrid_dot_api_dot_v1_dot_fleet__pb2.ListEventsRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_fleet__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quakegrid.api.v1.Fleet/WatchEvents',
+            quakegrid_dot_api_dot_v1_dot_fleet__pb2.WatchEventsRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_fleet__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StartNodes(request,
             target,
             options=(),
@@ -539,6 +651,33 @@ class Fleet:
             '/quakegrid.api.v1.Fleet/RestartNodes',
             quakegrid_dot_api_dot_v1_dot_fleet__pb2.RestartNodesRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_fleet__pb2.RestartNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetNodeCores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Fleet/SetNodeCores',
+            quakegrid_dot_api_dot_v1_dot_fleet__pb2.SetNodeCoresRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_fleet__pb2.SetNodeCoresResponse.FromString,
             options,
             channel_credentials,
             insecure,

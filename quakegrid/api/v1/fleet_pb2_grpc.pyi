@@ -56,21 +56,39 @@ class FleetStub:
     """
     GetTaskRecords: _grpc.UnaryStreamMultiCallable[_fleet_pb2.GetTaskRecordsRequest, _fleet_pb2.GetTaskRecordsResponse]
     """Called by command lines and the web. What became of each task of a job that executes or has executed;
-    at most a second behind. NOT_FOUND: it has run no task, or its records made room for newer ones.
+    at most a second behind. Can follow a session until it ends. NOT_FOUND: it has run no task, or its records
+    made room for newer ones.
     """
     ForgetNode: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ForgetNodeRequest, _fleet_pb2.ForgetNodeResponse]
     """Called by command lines. Forgets a node that joined and is gone for good; one that comes back joins again by
     itself. Answers when its workers have been given up. NOT_FOUND: there is no such node. FAILED_PRECONDITION: it
     is in `host_cores`, its agent answers, or it joined again meanwhile.
     """
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListEventsRequest, _fleet_pb2.ListEventsResponse]
+    """Called by command lines and the web. What happened to the fleet, the oldest first. The last 1000 events are kept,
+    also over a restart of the broker.
+    """
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_fleet_pb2.WatchEventsRequest, _fleet_pb2.WatchEventsResponse]
+    """Called by command lines and the web. The events after an id, then each new one as it comes. The first answer
+    comes at once, even if it has no event. Ends when the broker stops.
+    """
     StartNodes: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.StartNodesRequest, _fleet_pb2.StartNodesResponse]
-    """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent."""
+    """Called by command lines and the web. Tells agents to serve, as many cores as before StopNodes. Idempotent.
+    NOT_FOUND: there is no node of this name.
+    """
     StopNodes: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.StopNodesRequest, _fleet_pb2.StopNodesResponse]
-    """Called by command lines. Tells every agent to start no workers until StartNodes; those that run end after
+    """Called by command lines and the web. Tells agents to start no workers until StartNodes; those that run end after
     the task that they hold, or at once if forced. Answers when the agents have heard it. Idempotent.
+    NOT_FOUND: there is no node of this name.
     """
     RestartNodes: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.RestartNodesRequest, _fleet_pb2.RestartNodesResponse]
-    """Called by command lines. Tells every agent to end its workers, start a new template, and serve again."""
+    """Called by command lines and the web. Tells agents to end their workers, start a new template, and serve again.
+    NOT_FOUND: there is no node of this name.
+    """
+    SetNodeCores: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.SetNodeCoresRequest, _fleet_pb2.SetNodeCoresResponse]
+    """Called by the web. Sets how many cores a node gives, as Nodes.SetCores of its agent. Idempotent.
+    NOT_FOUND: there is no such node. INVALID_ARGUMENT: the node has not so many. ABORTED: its agent does not answer.
+    """
 
 @_typing.type_check_only
 class FleetAsyncStub(FleetStub):
@@ -100,21 +118,39 @@ class FleetAsyncStub(FleetStub):
     """
     GetTaskRecords: _aio.UnaryStreamMultiCallable[_fleet_pb2.GetTaskRecordsRequest, _fleet_pb2.GetTaskRecordsResponse]  # type: ignore[assignment]
     """Called by command lines and the web. What became of each task of a job that executes or has executed;
-    at most a second behind. NOT_FOUND: it has run no task, or its records made room for newer ones.
+    at most a second behind. Can follow a session until it ends. NOT_FOUND: it has run no task, or its records
+    made room for newer ones.
     """
     ForgetNode: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ForgetNodeRequest, _fleet_pb2.ForgetNodeResponse]  # type: ignore[assignment]
     """Called by command lines. Forgets a node that joined and is gone for good; one that comes back joins again by
     itself. Answers when its workers have been given up. NOT_FOUND: there is no such node. FAILED_PRECONDITION: it
     is in `host_cores`, its agent answers, or it joined again meanwhile.
     """
+    ListEvents: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListEventsRequest, _fleet_pb2.ListEventsResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. What happened to the fleet, the oldest first. The last 1000 events are kept,
+    also over a restart of the broker.
+    """
+    WatchEvents: _aio.UnaryStreamMultiCallable[_fleet_pb2.WatchEventsRequest, _fleet_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """Called by command lines and the web. The events after an id, then each new one as it comes. The first answer
+    comes at once, even if it has no event. Ends when the broker stops.
+    """
     StartNodes: _aio.UnaryUnaryMultiCallable[_fleet_pb2.StartNodesRequest, _fleet_pb2.StartNodesResponse]  # type: ignore[assignment]
-    """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent."""
+    """Called by command lines and the web. Tells agents to serve, as many cores as before StopNodes. Idempotent.
+    NOT_FOUND: there is no node of this name.
+    """
     StopNodes: _aio.UnaryUnaryMultiCallable[_fleet_pb2.StopNodesRequest, _fleet_pb2.StopNodesResponse]  # type: ignore[assignment]
-    """Called by command lines. Tells every agent to start no workers until StartNodes; those that run end after
+    """Called by command lines and the web. Tells agents to start no workers until StartNodes; those that run end after
     the task that they hold, or at once if forced. Answers when the agents have heard it. Idempotent.
+    NOT_FOUND: there is no node of this name.
     """
     RestartNodes: _aio.UnaryUnaryMultiCallable[_fleet_pb2.RestartNodesRequest, _fleet_pb2.RestartNodesResponse]  # type: ignore[assignment]
-    """Called by command lines. Tells every agent to end its workers, start a new template, and serve again."""
+    """Called by command lines and the web. Tells agents to end their workers, start a new template, and serve again.
+    NOT_FOUND: there is no node of this name.
+    """
+    SetNodeCores: _aio.UnaryUnaryMultiCallable[_fleet_pb2.SetNodeCoresRequest, _fleet_pb2.SetNodeCoresResponse]  # type: ignore[assignment]
+    """Called by the web. Sets how many cores a node gives, as Nodes.SetCores of its agent. Idempotent.
+    NOT_FOUND: there is no such node. INVALID_ARGUMENT: the node has not so many. ABORTED: its agent does not answer.
+    """
 
 class FleetServicer(metaclass=_abc_1.ABCMeta):
     """The fleet and the jobs that execute on it. Served by the broker."""
@@ -183,7 +219,8 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.GetTaskRecordsResponse], _abc.AsyncIterator[_fleet_pb2.GetTaskRecordsResponse]]:
         """Called by command lines and the web. What became of each task of a job that executes or has executed;
-        at most a second behind. NOT_FOUND: it has run no task, or its records made room for newer ones.
+        at most a second behind. Can follow a session until it ends. NOT_FOUND: it has run no task, or its records
+        made room for newer ones.
         """
 
     @_abc_1.abstractmethod
@@ -198,12 +235,34 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListEvents(
+        self,
+        request: _fleet_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ListEventsResponse, _abc.Awaitable[_fleet_pb2.ListEventsResponse]]:
+        """Called by command lines and the web. What happened to the fleet, the oldest first. The last 1000 events are kept,
+        also over a restart of the broker.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _fleet_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_fleet_pb2.WatchEventsResponse], _abc.AsyncIterator[_fleet_pb2.WatchEventsResponse]]:
+        """Called by command lines and the web. The events after an id, then each new one as it comes. The first answer
+        comes at once, even if it has no event. Ends when the broker stops.
+        """
+
+    @_abc_1.abstractmethod
     def StartNodes(
         self,
         request: _fleet_pb2.StartNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.StartNodesResponse, _abc.Awaitable[_fleet_pb2.StartNodesResponse]]:
-        """Called by command lines. Tells every agent to serve, as many cores as before StopNodes. Idempotent."""
+        """Called by command lines and the web. Tells agents to serve, as many cores as before StopNodes. Idempotent.
+        NOT_FOUND: there is no node of this name.
+        """
 
     @_abc_1.abstractmethod
     def StopNodes(
@@ -211,8 +270,9 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.StopNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.StopNodesResponse, _abc.Awaitable[_fleet_pb2.StopNodesResponse]]:
-        """Called by command lines. Tells every agent to start no workers until StartNodes; those that run end after
+        """Called by command lines and the web. Tells agents to start no workers until StartNodes; those that run end after
         the task that they hold, or at once if forced. Answers when the agents have heard it. Idempotent.
+        NOT_FOUND: there is no node of this name.
         """
 
     @_abc_1.abstractmethod
@@ -221,6 +281,18 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.RestartNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.RestartNodesResponse, _abc.Awaitable[_fleet_pb2.RestartNodesResponse]]:
-        """Called by command lines. Tells every agent to end its workers, start a new template, and serve again."""
+        """Called by command lines and the web. Tells agents to end their workers, start a new template, and serve again.
+        NOT_FOUND: there is no node of this name.
+        """
+
+    @_abc_1.abstractmethod
+    def SetNodeCores(
+        self,
+        request: _fleet_pb2.SetNodeCoresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.SetNodeCoresResponse, _abc.Awaitable[_fleet_pb2.SetNodeCoresResponse]]:
+        """Called by the web. Sets how many cores a node gives, as Nodes.SetCores of its agent. Idempotent.
+        NOT_FOUND: there is no such node. INVALID_ARGUMENT: the node has not so many. ABORTED: its agent does not answer.
+        """
 
 def add_FleetServicer_to_server(servicer: FleetServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -55,6 +55,11 @@ class JobsStub:
                 request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobResponse.FromString,
                 _registered_method=True)
+        self.ReopenJob = channel.unary_unary(
+                '/quakegrid.api.v1.Jobs/ReopenJob',
+                request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.ReopenJobRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.ReopenJobResponse.FromString,
+                _registered_method=True)
         self.UpdateJob = channel.unary_unary(
                 '/quakegrid.api.v1.Jobs/UpdateJob',
                 request_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.UpdateJobRequest.SerializeToString,
@@ -113,6 +118,15 @@ class JobsServicer:
     def TransitionJob(self, request, context):
         """Called by drivers and the broker. Moves a job to another state if the move is legal. Repeating a move
         into the state that the job is in changes nothing. NOT_FOUND; FAILED_PRECONDITION: illegal move.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReopenJob(self, request, context):
+        """Called by drivers, before they run a job again. A job that FAILED or was ABORTED becomes SUBMITTED, without
+        the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
+        FAILED_PRECONDITION: it is in another state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +195,11 @@ def add_JobsServicer_to_server(servicer, server):
                     servicer.TransitionJob,
                     request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobRequest.FromString,
                     response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobResponse.SerializeToString,
+            ),
+            'ReopenJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReopenJob,
+                    request_deserializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.ReopenJobRequest.FromString,
+                    response_serializer=quakegrid_dot_api_dot_v1_dot_jobs__pb2.ReopenJobResponse.SerializeToString,
             ),
             'UpdateJob': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateJob,
@@ -317,6 +336,33 @@ class Jobs:
             '/quakegrid.api.v1.Jobs/TransitionJob',
             quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobRequest.SerializeToString,
             quakegrid_dot_api_dot_v1_dot_jobs__pb2.TransitionJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReopenJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.api.v1.Jobs/ReopenJob',
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.ReopenJobRequest.SerializeToString,
+            quakegrid_dot_api_dot_v1_dot_jobs__pb2.ReopenJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

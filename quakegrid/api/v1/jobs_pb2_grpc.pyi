@@ -49,6 +49,11 @@ class JobsStub:
     """Called by drivers and the broker. Moves a job to another state if the move is legal. Repeating a move
     into the state that the job is in changes nothing. NOT_FOUND; FAILED_PRECONDITION: illegal move.
     """
+    ReopenJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ReopenJobRequest, _jobs_pb2.ReopenJobResponse]
+    """Called by drivers, before they run a job again. A job that FAILED or was ABORTED becomes SUBMITTED, without
+    the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
+    FAILED_PRECONDITION: it is in another state.
+    """
     UpdateJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.UpdateJobRequest, _jobs_pb2.UpdateJobResponse]
     """Called by command lines and the web. Changes what people say of a job. Repeating it changes nothing.
     NOT_FOUND; FAILED_PRECONDITION: it belongs to another user.
@@ -90,6 +95,11 @@ class JobsAsyncStub(JobsStub):
     TransitionJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.TransitionJobRequest, _jobs_pb2.TransitionJobResponse]  # type: ignore[assignment]
     """Called by drivers and the broker. Moves a job to another state if the move is legal. Repeating a move
     into the state that the job is in changes nothing. NOT_FOUND; FAILED_PRECONDITION: illegal move.
+    """
+    ReopenJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ReopenJobRequest, _jobs_pb2.ReopenJobResponse]  # type: ignore[assignment]
+    """Called by drivers, before they run a job again. A job that FAILED or was ABORTED becomes SUBMITTED, without
+    the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
+    FAILED_PRECONDITION: it is in another state.
     """
     UpdateJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.UpdateJobRequest, _jobs_pb2.UpdateJobResponse]  # type: ignore[assignment]
     """Called by command lines and the web. Changes what people say of a job. Repeating it changes nothing.
@@ -153,6 +163,17 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_jobs_pb2.TransitionJobResponse, _abc.Awaitable[_jobs_pb2.TransitionJobResponse]]:
         """Called by drivers and the broker. Moves a job to another state if the move is legal. Repeating a move
         into the state that the job is in changes nothing. NOT_FOUND; FAILED_PRECONDITION: illegal move.
+        """
+
+    @_abc_1.abstractmethod
+    def ReopenJob(
+        self,
+        request: _jobs_pb2.ReopenJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.ReopenJobResponse, _abc.Awaitable[_jobs_pb2.ReopenJobResponse]]:
+        """Called by drivers, before they run a job again. A job that FAILED or was ABORTED becomes SUBMITTED, without
+        the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
+        FAILED_PRECONDITION: it is in another state.
         """
 
     @_abc_1.abstractmethod

@@ -532,6 +532,42 @@ class AgentStatus(_message.Message):
 Global___AgentStatus: _TypeAlias = AgentStatus  # noqa: Y015
 
 @_typing.final
+class NodeSample(_message.Message):
+    """Memory and load of a node at one moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    SOFT_PERCENT_FIELD_NUMBER: _builtins.int
+    HARD_PERCENT_FIELD_NUMBER: _builtins.int
+    LOAD_AVERAGE_FIELD_NUMBER: _builtins.int
+    memory_used_bytes: _builtins.int
+    """Of the machine, or of the cgroup that bounds it; in whole mebibytes."""
+    memory_total_bytes: _builtins.int
+    soft_percent: _builtins.float
+    """From this part of the memory on the node takes no new tasks; above the other one workers are stopped. Percent."""
+    hard_percent: _builtins.float
+    load_average: _builtins.float
+    """Processes that run or wait to run, mean of the last minute; in tenths."""
+    def __init__(
+        self,
+        *,
+        memory_used_bytes: _builtins.int = ...,
+        memory_total_bytes: _builtins.int = ...,
+        soft_percent: _builtins.float = ...,
+        hard_percent: _builtins.float = ...,
+        load_average: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard_percent", b"hard_percent", "load_average", b"load_average", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "soft_percent", b"soft_percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeSample: _TypeAlias = NodeSample  # noqa: Y015
+
+@_typing.final
 class OlderTemplate(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

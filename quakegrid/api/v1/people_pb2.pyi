@@ -255,20 +255,60 @@ class ListCredentialsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CREDENTIALS_FIELD_NUMBER: _builtins.int
+    PASSWORD_HOLDERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def credentials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Credential]: ...
+    @_builtins.property
+    def password_holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PasswordHolder]:
+        """Of people who can log in at the web service, by name."""
+
     def __init__(
         self,
         *,
         credentials: _abc.Iterable[Global___Credential] | None = ...,
+        password_holders: _abc.Iterable[Global___PasswordHolder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "password_holders", b"password_holders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCredentialsResponse: _TypeAlias = ListCredentialsResponse  # noqa: Y015
+
+@_typing.final
+class PasswordHolder(_message.Message):
+    """Somebody who has a password."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    role: Global___PersonRole.ValueType
+    changer: _builtins.str
+    """Who set it; empty if it is of an adopted database."""
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """Absent if it is of an adopted database."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: Global___PersonRole.ValueType = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+        changer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "changer", b"changer", "name", b"name", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PasswordHolder: _TypeAlias = PasswordHolder  # noqa: Y015
 
 @_typing.final
 class RevokeCredentialsRequest(_message.Message):

@@ -12,7 +12,7 @@ import click
 
 from quakegrid.access.audits import AuditRecord
 from quakegrid.cli import options
-from quakegrid.cli.views import render
+from quakegrid.cli.views import render, widths
 from quakegrid.clients.audit.client import AuditClient, AuditQuery
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.own_jobs import own_job_id
@@ -81,7 +81,7 @@ def audit(job_id: int | None, limit: int, *, follow: bool, output: str, **given:
 
     Operators and admins see all records. Others see what they did themselves, and what was done to them and
     to their jobs. The name after "for" is the account that a command with the authkey tells; nothing proves
-    it.
+    it. A terminal shows a line or two of each record, a pipe a table.
     """
     with closing(DbClient(options.cluster_settings(), RETRY_S if follow else 0.0)) as database:
         if job_id is not None and job_id < 0:
@@ -89,10 +89,12 @@ def audit(job_id: int | None, limit: int, *, follow: bool, output: str, **given:
         query = AuditQuery(job_id=job_id or 0, **given)
         client = AuditClient(database.connection)
         found = client.newest(query, limit)
-        if not follow:
+        if not follow and (output != "table" or widths.of_output() is None):
             render.print_listing(output, list(map(_shown, found)), COLUMNS)
             return
         _print_stream(found, output)
+        if not follow:
+            return
         _print_stream(client.follow(query, found[-1].id if found else 0), output)
 
 
@@ -103,8 +105,17 @@ def _print_stream(records: Iterable[AuditRecord], output: str) -> None:
             render.print_json_line(shown)
         elif output == "quiet":
             click.echo(render.cell(shown.time))
-        else:
+        elif widths.of_output() is None:
             click.echo("  ".join(render.cell(getattr(shown, name)) for name in COLUMNS))
+        else:
+            click.echo(widths.hanging(f"{render.cell(shown.time)}  ", _sentence(shown)))
+
+
+def _sentence(shown: Shown) -> str:
+    """What a person reads in a terminal, which has no room for a table."""
+    outcome = "" if shown.result == "OK" else f": {shown.result}"
+    words = f"{shown.who}  {shown.action} {shown.subject}".rstrip()
+    return f"{words}{outcome}  (from {shown.peer}, {shown.service})"
 
 
 def _shown(record: AuditRecord) -> Shown:

@@ -19,7 +19,12 @@ from quakegrid.cli.people import passwords
 from quakegrid.cli.views import render
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
-from quakegrid.clients.dbserver.people import IssuedCredential, PeopleClient, RevokedCredentials
+from quakegrid.clients.dbserver.people import (
+    IssuedCredential,
+    PasswordHolder,
+    PeopleClient,
+    RevokedCredentials,
+)
 from quakegrid.clients.web import web_client
 from quakegrid.jobs.filters import JobFilter
 from quakegrid.jobs.states import JobState
@@ -211,11 +216,13 @@ user.add_command(passwords.password)
 @user.command(name="list")
 @options.output_option
 def list_all(output: str) -> None:
-    """List all credentials, also those that have ended."""
+    """List all credentials, also those that have ended, and who has a password for the web pages."""
     with closing(DbClient(options.cluster_settings())) as database:
-        found = PeopleClient(database).list_all()
+        people = PeopleClient(database)
+        found, holders = people.list_all(), people.list_passwords()
     now_time = datetime.datetime.now(datetime.UTC)
-    render.print_listing(output, [_shown(each, now_time) for each in found], COLUMNS)
+    rows = [_shown(each, now_time) for each in found] + [_shown_holder(each) for each in holders]
+    render.print_listing(output, sorted(rows, key=lambda row: str(row["name"])), COLUMNS)
 
 
 def _shown(found: IssuedCredential, now_time: datetime.datetime) -> dict[str, Any]:
@@ -229,6 +236,21 @@ def _shown(found: IssuedCredential, now_time: datetime.datetime) -> dict[str, An
         "end_time": found.end_time,
         "revocation_time": found.revocation_time,
         "issuer": found.issuer,
+    }
+
+
+def _shown_holder(found: PasswordHolder) -> dict[str, Any]:
+    """A password has no id and no end."""
+    return {
+        "name": found.name,
+        "role": found.role,
+        "id": "",
+        "short_id": "password",
+        "state": "valid",
+        "issue_time": found.change_time,
+        "end_time": None,
+        "revocation_time": None,
+        "issuer": found.changer,
     }
 
 

@@ -40,10 +40,11 @@ NODE_COLUMNS = {
 
 @click.group()
 def token() -> None:
-    """Make tokens with which machines join the cluster, or scripts use the web service, and revoke them.
+    """Make and revoke tokens: for new nodes, and for scripts.
 
-    On the master, as who can read the authkey, or from anywhere: with the credential of an admin for nodes,
-    with any credential for scripts.
+    With the first a machine joins the cluster, with the others a script uses the web service. On the master,
+    as who can read the authkey, or from anywhere: with the credential of an admin for nodes, with any
+    credential for scripts.
     """
 
 

@@ -38,7 +38,7 @@ _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 @click.group()
 def web() -> None:
-    """Open the web pages, and see the certificate by which programs know them."""
+    """Open the web pages, and see the certificate that they show."""
 
 
 @web.command(name="open")
@@ -84,6 +84,8 @@ def ca() -> None:
 def url_of(settings: Settings) -> str:
     """Where the web pages of a cluster are, as far as this machine knows."""
     if settings.credential is not None:
+        if settings.credential.web:
+            return settings.credential.web
         host = credential_files.split_address(settings.credential.dbserver)[0]
         return f"{'http' if is_loopback(host) else 'https'}://{_in_url(host)}:{settings.web_port}"
     host = "localhost" if settings.web_listen in _EVERYWHERE else settings.web_listen

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from quakegrid.cli.views import widths
 from quakegrid.jobs import terminal_text
 
 
@@ -55,6 +56,18 @@ def cell(value: Any) -> str:
             return terminal_text.one_line(str(value))
 
 
+def short_time(seconds: float) -> str:
+    """A duration in few characters: 12s, 3m05s, 2h07m, 3d04h."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    if not minutes:
+        return f"{rest}s"
+    hours, minutes = divmod(minutes, 60)
+    if not hours:
+        return f"{minutes}m{rest:02}s"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours:02}h" if days else f"{hours}h{minutes:02}m"
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
@@ -65,13 +78,16 @@ def print_json_line(value: Any) -> None:
     click.echo(json.dumps(plain(value), ensure_ascii=False))
 
 
-def print_listing(output: str, items: Sequence[Any], columns: Mapping[str, str]) -> None:
+def print_listing(
+    output: str, items: Sequence[Any], columns: Mapping[str, str], *, cut: str | None = None
+) -> None:
     """Print items of one kind.
 
     Args:
         output: "table", "json" or "quiet".
         items: dataclass instances or mappings.
         columns: fields that a table shows, with their headings; JSON has all fields.
+        cut: field that is cut where the table is wider than the terminal.
     """
     rows = [plain(item) for item in items] if output == "json" else [_fields(item) for item in items]
     if output == "json":
@@ -80,7 +96,13 @@ def print_listing(output: str, items: Sequence[Any], columns: Mapping[str, str])
         for row in rows:
             click.echo(cell(row[next(iter(columns))]))
     else:
-        print_table([[row[field] for field in columns] for row in rows], list(columns.values()))
+        found = [[row[field] for field in columns] for row in rows]
+        headings, place = list(columns.values()), list(columns).index(cut) if cut else None
+        if place is not None:
+            texts = widths.cut([[cell(value) for value in row] for row in found], headings, place)
+            for row, text in zip(found, texts, strict=True):
+                row[place] = text[place]
+        print_table(found, headings)
 
 
 def print_record(output: str, item: Any) -> None:

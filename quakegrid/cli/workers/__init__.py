@@ -1,1 +1,1 @@
-"""The commands `quakegrid workers`: `commands.py` has the group, `debug.py` its longest command."""
+"""The commands `quakegrid workers`, of `commands.py` and `debug.py`, and `quakegrid events`."""

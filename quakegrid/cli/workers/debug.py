@@ -36,8 +36,9 @@ def debug(output: str) -> None:
     """Run a task on every core of every node, and show what it finds there.
 
     The tasks go the way of any program's: by a session, a lane and workers of their own. The round trip is
-    the shortest of a task and its outcome, without the task itself. Exit code 1 if a core did not answer, a
-    node does not see shared_dir, or versions differ.
+    the shortest of a task and its outcome, without the task itself. Exit code 1 if a core did not answer,
+    shared_dir cannot be written to, or versions differ. A node that does not see shared_dir gets files over
+    the lane.
     """
     from quakegrid.doctor import core_visits, visits  # noqa: PLC0415 - `--help` needs no gRPC
 

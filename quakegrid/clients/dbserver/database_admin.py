@@ -21,7 +21,7 @@ CARE_TIMEOUT_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class DatabaseInfo:
-    """What the file holds, and its size; retention 0 means for ever."""
+    """What the file holds, and its size; retention 0 means for ever. `backup_time` is None if not known."""
 
     path: str
     file_bytes: int
@@ -36,6 +36,8 @@ class DatabaseInfo:
     lease_count: int
     log_retention_days: int
     log_retention_bytes: int
+    backup_time: datetime.datetime | None = None
+    backup_bytes: int = 0
 
 
 class Vacuumed(NamedTuple):
@@ -58,7 +60,10 @@ class DatabaseCare:
         response = self._connection.call(
             self._stub.GetDatabaseInfo, database_pb2.GetDatabaseInfoRequest(), CARE_TIMEOUT_S
         )
-        return DatabaseInfo(**{name: getattr(response, name) for name in DatabaseInfo.__slots__})
+        values = {name: getattr(response, name) for name in DatabaseInfo.__slots__}
+        is_known = response.HasField("backup_time")
+        values["backup_time"] = response.backup_time.ToDatetime(datetime.UTC) if is_known else None
+        return DatabaseInfo(**values)
 
     def check(self) -> list[str]:
         """Check the file; returns what is damaged, nothing if the file is sound."""

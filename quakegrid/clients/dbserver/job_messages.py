@@ -40,6 +40,7 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         host=job.host,
         relevant=job.relevant,
         state_reason=job.state_reason,
+        resume_count=job.resume_count,
     )
 
 

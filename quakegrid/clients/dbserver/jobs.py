@@ -98,6 +98,11 @@ class JobsClient:
         )
         return job_messages.decode_job(self._connection.call(self._stub.TransitionJob, request).job)
 
+    def reopen(self, job_id: int) -> Job:
+        """Let a job that failed or was aborted run again. `StateError`: it is in another state."""
+        request = jobs_pb2.ReopenJobRequest(job_id=checked(job_id))
+        return job_messages.decode_job(self._connection.call(self._stub.ReopenJob, request).job)
+
     def update_job(
         self, job_id: int, user_name: str, *, description: str | None = None, relevant: bool | None = None
     ) -> Job:

@@ -51,6 +51,23 @@ class RevokedCredentials:
     web_token_count: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PasswordHolder:
+    """Somebody who has a password.
+
+    Args:
+        name: of the person.
+        role: what the person may do.
+        change_time: when it was set; None if it is of an adopted database.
+        changer: who set it; empty if it is of an adopted database.
+    """
+
+    name: str
+    role: str
+    change_time: datetime.datetime | None
+    changer: str
+
+
 class PeopleClient:
     """People over a connection to the dbserver, with its errors."""
 
@@ -102,12 +119,28 @@ class PeopleClient:
         request.life.FromTimedelta(life)
         response = self._connection.call(self._stub.IssueCredential, request)
         proof = Certified(response.ca_pem, key_pem, response.certificate_pem)
-        return _decode(response.credential), proof
+        return decode_credential(response.credential), proof
 
     def list_all(self) -> list[IssuedCredential]:
         """All credentials, also those that have ended, by name."""
         request = people_pb2.ListCredentialsRequest()
-        return list(map(_decode, self._connection.call(self._stub.ListCredentials, request).credentials))
+        return list(
+            map(decode_credential, self._connection.call(self._stub.ListCredentials, request).credentials)
+        )
+
+    def list_passwords(self) -> list[PasswordHolder]:
+        """All who can log in at the web service with a password, by name."""
+        request = people_pb2.ListCredentialsRequest()
+        found = self._connection.call(self._stub.ListCredentials, request).password_holders
+        return [
+            PasswordHolder(
+                each.name,
+                _role(each.role),
+                each.change_time.ToDatetime(datetime.UTC) if each.HasField("change_time") else None,
+                each.changer,
+            )
+            for each in found
+        ]
 
     def find_valid(self, name: str) -> IssuedCredential:
         """The valid credential of a person that ends last.
@@ -132,7 +165,7 @@ class PeopleClient:
         """
         request = people_pb2.RevokeCredentialsRequest(name=name, id=credential_id)
         response = self._connection.call(self._stub.RevokeCredentials, request)
-        revoked = list(map(_decode, response.revoked))
+        revoked = list(map(decode_credential, response.revoked))
         return RevokedCredentials(revoked, response.had_password, response.web_token_count)
 
     def set_password(self, name: str, password: str, role: PrincipalRole | None = None) -> str:
@@ -153,7 +186,8 @@ class PeopleClient:
         return _role(self._connection.call(self._stub.SetPassword, request).role)
 
 
-def _decode(found: people_pb2.Credential) -> IssuedCredential:
+def decode_credential(found: people_pb2.Credential) -> IssuedCredential:
+    """A credential of a message."""
     revocation_time = found.revocation_time.ToDatetime(datetime.UTC)
     return IssuedCredential(
         name=found.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from quakegrid.doctor.checks import network_checks, node_checks, people_checks
+from quakegrid.doctor.checks import network_checks, node_checks, people_checks, web_checks
 from quakegrid.doctor.checks.findings import Finding, Severity, fine, in_order
 from quakegrid.doctor.checks.people_checks import Asked
 from quakegrid.doctor.facts import Clock, NodeFacts, PeopleFacts, Versions, Visit
@@ -66,6 +66,8 @@ def _check_all_people(master: NodeFacts, visits: Sequence[Visit], asked: Asked) 
     if len({facts.machine for facts in nodes.values()}) > 1:
         yield from people_checks.check_accounts(nodes, master.node)
     yield from people_checks.check_credentials(asked.credentials, asked.now_s, master.node)
+    if asked.web is not None:
+        yield from web_checks.check_web(asked.web, asked.now_s, master.node)
 
 
 def _is_on(master: NodeFacts, visit: Visit) -> bool:
@@ -95,14 +97,7 @@ def _check_master(
     if is_alone:
         return
     if not master.shared_dir:
-        yield Finding(
-            "shared_dir",
-            Severity.BREAKS,
-            master.node,
-            "[directory] shared_dir is not set, and there are several machines",
-            "workers of the engine find neither datastore nor input files of a calculation",
-            "mount one folder at the same path on all nodes (NFSv4) and name it in openquake.cfg on each",
-        )
+        yield fine("shared_dir", master.node, "not set: nodes get the files of calculations over the lanes")
     if master.is_embedded:
         hosts = ", ".join(visit.host for visit in visits if not is_loopback(visit.host))
         yield Finding(
@@ -121,7 +116,10 @@ def check_visit(master: NodeFacts, visit: Visit, shared: SharedFolder) -> Iterat
     yield from check_agent(visit, label)
     if visit.facts is None:
         return
-    yield from check_here(visit.facts, label)
+    shares = bool(shared.nonce) and visit.facts.nonce == shared.nonce
+    for finding in check_here(visit.facts, label):
+        is_served = finding.check == "shared_dir" and finding.severity is Severity.BREAKS and not shares
+        yield _served(label, finding.what) if is_served else finding
     yield check_versions(master.versions, visit.facts.versions, label)
     if visit.clock:
         yield check_clock(visit.clock, label)
@@ -188,15 +186,25 @@ def check_clock(clock: Clock, label: str) -> Finding:
     return fine("clock", label, what)
 
 
+def _served(label: str, what: str) -> Finding:
+    """A node that does not share the master's folder works all the same."""
+    return Finding(
+        "shared_dir",
+        Severity.NOTE,
+        label,
+        what,
+        "the node gets the files of calculations over the lane, which takes some percent longer",
+        "nothing needs to be done; a folder that is mounted at the same path saves the traffic",
+    )
+
+
 def check_shared_dir(facts: NodeFacts, shared: SharedFolder, label: str) -> Iterator[Finding]:
     """Whether the node sees the asking machine's file at the same path."""
-    breaks = "workers of the engine find neither datastore nor input files of a calculation"
-    remedy = f"mount the same folder at {shared.path} on both, readable by the agent's user"
     is_reported = any(disk.error and disk.path == shared.path for disk in facts.disks)
     if facts.nonce != shared.nonce:
         if not is_reported:
             what = f"{shared.path} is not the same folder there, or cannot be read"
-            yield Finding("shared_dir", Severity.BREAKS, label, what, breaks, remedy)
+            yield _served(label, what)
     elif facts.shared_dir != shared.path:
         yield Finding(
             "shared_dir",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from quakegrid.doctor.checks.findings import Finding, Severity, fine
+from quakegrid.doctor.checks.web_checks import WebDoor
 from quakegrid.doctor.facts import CredentialFacts, NodeFacts, PeopleFacts
 
 SOON_DAYS = 14
@@ -23,11 +24,13 @@ class Asked:
         owners: people whose jobs ran of late.
         credentials: the last one of each person.
         now_s: seconds since 1970.
+        web: the doors of the master's web service; None without one.
     """
 
     owners: tuple[str, ...] = ()
     credentials: tuple[CredentialFacts, ...] = ()
     now_s: float = 0.0
+    web: WebDoor | None = None
 
 
 def check_accounts(nodes: Mapping[str, NodeFacts], label: str) -> Iterator[Finding]:

@@ -85,19 +85,27 @@ class Database:
                 return LogText(self._client, *args)
             case "create_job":
                 job_id = self._call(action, *args)
-                self.job_ids.append(job_id)
                 _data_dir, calculation_mode, description, *_ = args
-                self._on_event(
-                    {
-                        "event": "job",
-                        "job_id": job_id,
-                        "calculation_mode": calculation_mode,
-                        "description": description,
-                    }
-                )
+                self.take_up(job_id, calculation_mode, description)
                 return job_id
             case _:
                 return self._call(action, *args)
+
+    def take_up(self, job_id: int, calculation_mode: str, description: str) -> None:
+        """Count a job among those of this driver."""
+        self.job_ids.append(job_id)
+        self._on_event(
+            {
+                "event": "job",
+                "job_id": job_id,
+                "calculation_mode": calculation_mode,
+                "description": description,
+            }
+        )
+
+    def log(self, job_id: int, text: str, level: str) -> None:
+        """Write a line into the log of a job; for any thread."""
+        self._log(job_id, datetime.datetime.now(datetime.UTC), level, "driver", text)
 
     def look_up(self, job_id: int) -> None:
         """Look up a job and the one that it starts from, for its tasks."""

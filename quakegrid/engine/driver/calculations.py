@@ -40,6 +40,8 @@ def run_jobs_in_session(original: Any) -> Any:
         driver = this_process.current()
         assert isinstance(driver, DriverProcess)
         job_ids = [job.calc_id for job in jobctxs]
+        kept = {"precalc": precalc, "notify_to": notify_to, "weight": driver.weight}
+        driver.journals.open(jobctxs, kept | {"cores_per_worker": driver.cores_per_worker})
         with driver.database.hold_jobs(job_ids), driver.session_of(job_ids):
             options = {"nodes": nodes, "sbatch": sbatch, "notify_to": notify_to, "precalc": precalc}
             return versions.call(original, jobctxs, versions.CONCURRENT_JOBS, **options)

@@ -57,6 +57,11 @@ class Events:
             except OSError:
                 self._is_wanted = False
 
+    def tell_placed(self) -> None:
+        """Tell the agent that the jobs have their place in the queue."""
+        if self._jobs_fd >= 0:
+            os.write(self._jobs_fd, b"placed\n")
+
     def is_abandoned(self) -> bool:
         """Whether the command line is gone and takes its driver along."""
         if self._is_detachable:

@@ -23,12 +23,13 @@ from quakegrid.engine.driver import log_output, oq_mode, run_mode, stops
 from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.process import DriverProcess
 from quakegrid.engine.driver.stops import End
+from quakegrid.engine.replay import digests, driver_journals, resume_mode
 from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.notify import ends
 from quakegrid.settings.config import AGENT_MARK
 
 
-def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -> int:
+def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint, code_stamp: str = "") -> int:
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
@@ -37,6 +38,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
             `job_ids` and `notify`.
         events_fd: socket for events.
         fingerprint: what its workers' nodes must have, which is what the template had when it loaded.
+        code_stamp: of all code that the template has loaded.
     """
     if request["mode"] == "notify":
         return _notify(request)
@@ -49,8 +51,11 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint) -
     )
     try:
         _take_proof(request)
+        if request["argv"][:1] == [resume_mode.COMMAND] and is_run:
+            request = resume_mode.request_of(request, this_process.settings())
         _enter(request)
-        driver = DriverProcess(events, fingerprint)
+        digests.settle_process()
+        driver = DriverProcess(events, fingerprint, driver_journals.origin_of(request), code_stamp)
         driver.given_fds = request["given_fds"]
     except Exception as exc:  # noqa: BLE001 - told to the person who waits
         message = f"the driver could not start: {stops.one_line(exc)}"

@@ -13,7 +13,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -29,6 +29,8 @@ from quakegrid.engine.driver import commands, stops
 from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.insistence import Insistence
 from quakegrid.engine.driver.stops import End, StopReason
+from quakegrid.engine.files.driver_files import SessionFileServing
+from quakegrid.engine.replay.driver_journals import DriverJournals, Origin
 from quakegrid.engine.tasks.engine_task import EngineSetup
 from quakegrid.engine.tasks.job_workers import JobWorkerMaster
 from quakegrid.engine.tasks.starmaps import Starmaps
@@ -47,9 +49,13 @@ class DriverProcess:
     Args:
         events: stream to the waiting command line.
         fingerprint: what the nodes of its workers must have.
+        origin: the request for this driver, as journals keep it.
+        code_stamp: of all code that its template has loaded.
     """
 
-    def __init__(self, events: Events, fingerprint: Fingerprint) -> None:
+    def __init__(
+        self, events: Events, fingerprint: Fingerprint, origin: Origin, code_stamp: str = ""
+    ) -> None:
         self.settings = this_process.settings()
         self._fingerprint = fingerprint
         self.events = events
@@ -59,7 +65,18 @@ class DriverProcess:
         self._certificate = CertificateKeeper(
             self.settings.given, PeopleClient(self.database.client).renew_driver
         )
-        self.starmaps = Starmaps(self._any_session, events.tell, self.database.known_jobs)
+        self.files = SessionFileServing()
+        self.starmaps = Starmaps(
+            self._any_session, events.tell, self.database.known_jobs, self.files.of_starmaps
+        )
+        self.journals = DriverJournals(
+            self.settings,
+            origin,
+            {**fingerprint, "the code": code_stamp},
+            warn=partial(self.database.log, level="WARNING"),
+            note=partial(self.database.log, level="INFO"),
+            start_again=self._start_again,
+        )
         self.session: Session | None = None
         self.weight, self.cores_per_worker = 1.0, 1
         self._insistence = Insistence(lambda: self.session is not None)
@@ -80,7 +97,21 @@ class DriverProcess:
         """Call the dbserver."""
         if action == "finish":  # a signal has done its work: the engine ends the job in peace
             self._insistence.end()
+            if args[1] == "complete":
+                self.journals.check_over()
+        elif action == "create_job":
+            self.journals.close_for("it makes further jobs, which get other numbers when it runs again")
         return self.database.call(action, *args)
+
+    def begin_journal(self, oqparam: Any, set_concurrency: Callable[[], None]) -> None:
+        """A job has read its parameters: answer its tasks from its journal, and record them."""
+        self.journals.begin(oqparam, self.parent_of(oqparam), set_concurrency)
+        self.starmaps.journal = self.journals.current
+
+    def parent_of(self, oqparam: Any) -> Any:
+        """The job that a calculation starts from; None if there is none."""
+        parent_id = oqparam.hazard_calculation_id
+        return self.database.call("get_job", parent_id) if isinstance(parent_id, int) else None
 
     def worker_master(self) -> JobWorkerMaster:
         """Control of the fleet."""
@@ -98,6 +129,8 @@ class DriverProcess:
                 lambda ahead: self._on_queued(job_ids, ahead),
                 lambda words: self.database.log_words(job_ids, words),
             )
+            self.events.tell_placed()
+            self.files.serve(self.session, partial(self.database.warn, job_ids))
             yield
         except BaseException as exc:
             self._insistence.end()
@@ -135,8 +168,16 @@ class DriverProcess:
         """Close the session, if one is open."""
         session, self.session = self.session, None
         self._insistence.end()  # after that: no signal begins to be repeated any more
+        self.files.close()
         if session:
             session.close()
+
+    def _start_again(self) -> NoReturn:
+        """End at once, with an exit code by which the agent starts another driver for the same jobs."""
+        with contextlib.suppress(errors.QuakeGridError):
+            self.database.flush()
+        self.events.close()
+        os._exit(errors.EXIT_AGAIN)
 
     def close(self, end: End) -> None:
         """Let go of broker and dbserver; jobs that were made here and have not ended get this end.
@@ -145,6 +186,7 @@ class DriverProcess:
             SystemExit: the dbserver did not hear of it, which was told.
         """
         self.end_session()
+        self.journals.close()
         self._certificate.close()
         try:
             self.end_jobs(self.database.job_ids, end)
@@ -168,6 +210,7 @@ class DriverProcess:
         if self.session is None:
             self.session = self._open_session(())
             self.session.wait_for_turn(lambda ahead: self._on_queued((), ahead), worker_output.echo)
+            self.files.serve(self.session, partial(self.database.warn, ()))
         return self.session
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
@@ -185,6 +228,7 @@ class DriverProcess:
             os.environ.get("PYTHONPATH", ""),
             socket.gethostname(),
             self.database.known_jobs.for_setup(),
+            self.files.told(),
         )
         options = SessionOptions(
             user_name=getpass.getuser(),
@@ -200,6 +244,7 @@ class DriverProcess:
     def _on_queued(self, job_ids: Sequence[int], ahead: Sequence[int]) -> None:
         for job_id in job_ids:
             self.database.call("update_job", job_id, {"status": "submitted", "pid": os.getpid()})
+        self.events.tell_placed()
         reason = self.session.wait_reason if self.session else ""
         print("Waiting for jobs", *ahead, *([f"({reason})"] if reason else []), flush=True)
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead), "reason": reason})

@@ -20,6 +20,7 @@ from quakegrid.clients.dbserver import own_jobs
 from quakegrid.engine import versions
 from quakegrid.engine.driver import attach_mode, earlier_jobs, exports, parameters, stops
 from quakegrid.engine.driver.exports import WholeExports
+from quakegrid.engine.replay import resume_mode
 from quakegrid.engine.tasks import failures
 from quakegrid.engine.web import starts, views
 from quakegrid.nodes import engine_version
@@ -33,7 +34,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
 
     Args:
         argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `extract ID WHAT DIR`,
-            `view NAME ARGUMENTS`, `start JSON` or `attach ID [-v]`.
+            `view NAME ARGUMENTS`, `start JSON`, `attach ID [-v]` or `resume ID OPTIONS`.
         driver: this process.
     """
     is_export = argv[0] in {"export", "extract", "view", "attach"}
@@ -42,13 +43,12 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
             views.main(argv[1:], driver)
         elif argv[0] == "start":
             starts.main(argv[1], driver)
+        elif argv[0] == resume_mode.COMMAND:
+            resume_mode.main(argv, driver)
         elif argv[0] == "attach":
             return attach_mode.main(argv[1:], driver)
-        elif argv[0] == "extract":
-            made = views.extract(driver, argv[1], argv[2], argv[3])
-            driver.events.tell({"event": "exported", **made})
         elif is_export:
-            _export(int(argv[1]), Path(argv[2]), argv[3], driver)
+            _write(argv, driver)
         else:
             _calculate(_parse_run(argv), driver)
     except BaseException as exc:  # noqa: BLE001 - told to the person who waits
@@ -163,6 +163,15 @@ def _parent_id(driver: DriverProcess, number: int) -> int:
 
 
 # --- exports
+
+
+def _write(argv: Sequence[str], driver: DriverProcess) -> None:
+    """Write what a job has as files: outputs, or arrays of its datastore."""
+    if argv[0] == "extract":
+        made = views.extract(driver, argv[1], argv[2], argv[3])
+        driver.events.tell({"event": "exported", **made})
+    else:
+        _export(int(argv[1]), Path(argv[2]), argv[3], driver)
 
 
 def _export(job_id: int, folder: Path, formats: str, driver: DriverProcess) -> None:

@@ -15,6 +15,7 @@ from openquake.baselib import parallel
 
 from quakegrid.blobs.table import BLOB_BYTES
 from quakegrid.engine import configuration
+from quakegrid.engine.files.told import ToldFiles
 from quakegrid.engine.tasks import shared_arrays, worker_process
 
 
@@ -49,11 +50,13 @@ class LargeArgument:
 class EngineTask:
     """One task of a Starmap; `call` is the pickle of what upstream's `submit` passes.
 
-    `jobs` are rows of jobs that the worker may not know, pickled; empty if there are none.
+    `jobs` are rows of jobs that the worker may not know, pickled; empty if there are none. `files` tells the
+    epochs of the files that it reads; empty if all workers see the job's files.
     """
 
     call: bytes
     jobs: bytes = b""
+    files: bytes = b""
 
     def __call__(self, *frames: ArgumentFrame) -> list[bytes]:
         """Run it the engine's way; returns the pickled `Result`s, the last one its end.
@@ -62,11 +65,11 @@ class EngineTask:
             *frames: its large arguments.
         """
         call = pickle.loads(self.call, buffers=[frame.buffer for frame in frames])  # noqa: S301
-        return worker_process.collect_results(lambda: parallel.safely_call(*call), self.jobs)
+        return worker_process.collect_results(lambda: parallel.safely_call(*call), self.jobs, self.files)
 
 
 def dump_task(
-    func: Callable[..., Any], args: Any, task_no: int, monitor: Any, jobs: bytes = b""
+    func: Callable[..., Any], args: Any, task_no: int, monitor: Any, jobs: bytes = b"", files: bytes = b""
 ) -> list[bytes | memoryview]:
     """The payload of a task.
 
@@ -76,11 +79,12 @@ def dump_task(
         task_no: number in its Starmap.
         monitor: of the Starmap.
         jobs: see `EngineTask`.
+        files: see there, too.
     """
     buffers: list[pickle.PickleBuffer] = []
     call = (func, [_lift(arg) for arg in args], task_no, shared_arrays.travelling(monitor))
     data = pickle.dumps(call, 5, buffer_callback=buffers.append)
-    return [pickle.dumps(EngineTask(data, jobs), 5), *(buffer.raw() for buffer in buffers)]
+    return [pickle.dumps(EngineTask(data, jobs, files), 5), *(buffer.raw() for buffer in buffers)]
 
 
 def _lift(arg: Any) -> Any:
@@ -99,9 +103,10 @@ class EngineSetup:
     driver_host: str
     # Rows by id.
     jobs: Mapping[int, Any]
+    files: ToldFiles
 
     def __call__(self) -> None:
         """Take over the driver's settings; runs once, before the first task."""
         os.environ.update(self.environ)
         configuration.extend_path(self.python_path)
-        worker_process.become_worker(self.config, self.driver_host, self.jobs)
+        worker_process.become_worker(self.config, self.driver_host, self.jobs, self.files)

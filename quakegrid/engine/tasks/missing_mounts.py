@@ -1,4 +1,4 @@
-"""Tells from a task's error that its node does not see a file which the driver's node does.
+"""Tells from a task's error that its node has not a file which is none of the job's, and so was not served.
 
 Looks at this node's files; imports nothing of the engine.
 """
@@ -24,16 +24,17 @@ def describe(exc: OSError, shared_dir: str) -> str:
     if not path:
         return ""
     if not shared_dir:
-        remedy = (
-            "[directory] shared_dir must name a folder that is mounted on all nodes, and have the file in it"
-        )
+        remedy = "it must lie in a folder that all nodes mount, which [directory] shared_dir names"
     elif not path.startswith(f"{shared_dir.rstrip('/')}/"):
-        remedy = f"it must lie in shared_dir {shared_dir}, which all nodes see"
+        remedy = f"it must lie in shared_dir {shared_dir}, which all nodes mount"
     else:
         remedy = (
             f"shared_dir {shared_dir} must be mounted there (`quakegrid doctor` names nodes where it is not)"
         )
-    return f"node {socket.gethostname()} does not see {path}: {remedy}"
+    return (
+        f"node {socket.gethostname()} does not see {path}, and the driver serves no such file of the job: "
+        f"{remedy}"
+    )
 
 
 def _unseen_file(exc: OSError) -> str:

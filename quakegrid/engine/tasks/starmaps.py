@@ -16,6 +16,9 @@ from typing import Any, Self
 
 from openquake.baselib import parallel, zeromq
 
+from quakegrid.engine.files.starmap_files import StarmapFiles
+from quakegrid.engine.replay.job_journal import NoJournal, OutcomeJournal, RecordedOutcome
+from quakegrid.engine.replay.ordered import Submission
 from quakegrid.engine.tasks.engine_task import dump_task
 from quakegrid.engine.tasks.known_jobs import KnownJobs
 from quakegrid.engine.tasks.task_progress import Event, TaskProgress, TaskQueue
@@ -31,6 +34,7 @@ class _OpenTask:
     task_no: int
     monitor: Any
     operation: str
+    submission: Submission | None
 
 
 class Channel:
@@ -98,16 +102,23 @@ class Starmaps:
         session: gives the open session; opens one for work without a job.
         on_event: told of progress.
         known_jobs: what tasks may look up.
+        files: of their jobs.
     """
 
     def __init__(
-        self, session: Callable[[], Session], on_event: Callable[[Event], None], known_jobs: KnownJobs
+        self,
+        session: Callable[[], Session],
+        on_event: Callable[[Event], None],
+        known_jobs: KnownJobs,
+        files: StarmapFiles,
     ) -> None:
         self._session, self._progress = session, TaskProgress(on_event)
-        self._known_jobs = known_jobs
+        self._known_jobs, self.files = known_jobs, files
         self._channels: dict[int, Channel] = {}
         self._ports = itertools.count(1)
+        # By the session's numbers, which begin with 1. Tasks whose outcomes are recorded have 0 and below.
         self._pending: dict[int, _OpenTask] = {}
+        self.journal: OutcomeJournal = NoJournal()
 
     def open_channel(self) -> Channel:
         """A channel for a new Starmap."""
@@ -118,10 +129,11 @@ class Starmaps:
     def close_channel(self, channel: Channel) -> None:
         """Forget a channel and what was still to come for it."""
         self._channels.pop(channel.port, None)
+        self.files.end(channel.port)
         late = [task_id for task_id, task in self._pending.items() if task.channel is channel]
         for task_id in late:
             del self._pending[task_id]
-        if late:
+        if late := [task_id for task_id in late if task_id > 0]:
             self._session().cancel(late)
 
     def loopback(self, end_point: str) -> _Loopback:
@@ -132,25 +144,50 @@ class Starmaps:
         """Send a task of a Starmap to the lane."""
         operation = func.__name__
         session = self._session()  # first: with it the workers learn of jobs
-        payload = dump_task(func, args, starmap.task_no, monitor, self._known_jobs.for_task())
-        task_id = session.submit(payload, LaneTask(operation))
-        self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation)
+        # Also for a task whose outcome is recorded: files are as they are when its Starmap begins.
+        files = self.files.for_task(starmap)
+        submission = self.journal.submit(func, args, starmap.task_no, monitor)
+        if submission is not None and submission.is_recorded:
+            task_id = -submission.number
+        else:
+            payload = dump_task(func, args, starmap.task_no, monitor, self._known_jobs.for_task(), files)
+            task_id = session.submit(payload, LaneTask(operation))
+        self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation, submission)
         starmap.socket.task_queue = starmap.task_queue
         self._progress.count_submitted(operation)
         self._progress.tell(operation, starmap.calc_id, starmap.task_queue, time.monotonic())
 
     def receive(self) -> None:
         """Wait for one outcome and put its results into their channel."""
-        outcome = self._session().receive()
+        recorded = self.journal.next()
+        if recorded is not None:
+            task = self._pending.pop(-recorded.number, None)
+            if task is None:
+                self.journal.lose(recorded.number)
+            self._deliver(recorded, task)
+            return
+        session = self._session()
+        while (outcome := session.receive_ready()) is None:
+            self.files.take_turn()
+            session.wait()
         task = self._pending.pop(outcome.task_id, None)
         if task is None:
             return  # of a Starmap that ended early
-        task.channel.results.extend(_results(outcome, task))
+        if self._deliver(outcome, task):
+            self.journal.record(task.submission, [frame.buffer for frame in outcome.frames])
+        else:  # it is tried again if the calculation is
+            self.journal.close()
+
+    def _deliver(self, outcome: LaneOutcome | RecordedOutcome, task: _OpenTask) -> bool:
+        """Put the results of an outcome into their channel; returns whether the task succeeded."""
+        results = _results(outcome, task)
+        task.channel.results.extend(results)
         self._progress.count_done(task.operation)
         self._progress.tell(task.operation, task.monitor.calc_id, task.channel.task_queue, time.monotonic())
+        return not any(result.tb_str for result in results)
 
 
-def _results(outcome: LaneOutcome, task: _OpenTask) -> list[Any]:
+def _results(outcome: LaneOutcome | RecordedOutcome, task: _OpenTask) -> list[Any]:
     """Upstream's results of an outcome; a lost task becomes an error that the Starmap raises."""
     if not outcome.error:
         return [pickle.loads(frame.buffer) for frame in outcome.frames]  # noqa: S301 - from our worker

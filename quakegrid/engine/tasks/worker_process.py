@@ -13,6 +13,8 @@ from typing import Any, Self
 from openquake.baselib import zeromq
 
 from quakegrid.engine import configuration, kernel_caches, this_process
+from quakegrid.engine.files.opened_files import OpenedFiles
+from quakegrid.engine.files.told import ToldFiles, folders_of
 from quakegrid.engine.tasks import failures, known_jobs
 
 
@@ -45,19 +47,28 @@ class WorkerProcess:
     Args:
         driver_host: name of the node where the driver is.
         jobs: rows of the jobs that tasks may look up, by id.
+        files: of the job, if this node does not see all of them.
     """
 
-    def __init__(self, driver_host: str, jobs: Mapping[int, Any]) -> None:
+    def __init__(self, driver_host: str, jobs: Mapping[int, Any], files: OpenedFiles | None = None) -> None:
         self._is_abroad = driver_host != socket.gethostname()
         self._box = _ResultBox(is_abroad=self._is_abroad)
-        self._jobs = dict(jobs)
+        self._files = files
+        self._take(dict(jobs))
 
     def learn(self, jobs: bytes) -> None:
         """Take rows of jobs that the driver has looked up since this worker was set up."""
-        self._jobs = pickle.loads(jobs)  # noqa: S301 - from our driver
+        self._take(pickle.loads(jobs))  # noqa: S301 - from our driver
 
-    def collect(self, run: Callable[[], None]) -> list[bytes]:
-        """Run a task and return what it sent, in order."""
+    def _take(self, jobs: dict[int, Any]) -> None:
+        self._jobs = jobs
+        if self._files is not None:
+            self._files.add_roots(folders_of(row.ds_calc_dir for row in jobs.values()))
+
+    def collect(self, run: Callable[[], None], files: bytes = b"") -> list[bytes]:
+        """Run a task and return what it sent, in order; `files` tells the epochs that it reads."""
+        if self._files is not None:
+            self._files.begin_task(files)
         self._box = _ResultBox(is_abroad=self._is_abroad)
         run()
         return self._box.frames
@@ -82,9 +93,9 @@ class WorkerProcess:
 
 
 def become_worker(
-    sections: Mapping[str, Mapping[str, Any]], driver_host: str, jobs: Mapping[int, Any]
+    sections: Mapping[str, Mapping[str, Any]], driver_host: str, jobs: Mapping[int, Any], told: ToldFiles
 ) -> None:
-    """Make this process a worker of the engine, with the driver's configuration and its known jobs."""
+    """Make this process a worker of the engine, with the driver's configuration, known jobs and files."""
     if not this_process.is_prepared():  # the node is cold: its template could not load the engine
         from quakegrid.engine import seams  # noqa: PLC0415 - it imports the driver, which imports this
 
@@ -93,18 +104,19 @@ def become_worker(
     configuration.take_over(sections)
     configuration.take_temporary_folder()
     kernel_caches.use_own_folder()
-    this_process.become(WorkerProcess(driver_host, jobs))
+    this_process.become(WorkerProcess(driver_host, jobs, told.open_here(socket.gethostname())))
 
 
-def collect_results(run: Callable[[], None], jobs: bytes = b"") -> list[bytes]:
+def collect_results(run: Callable[[], None], jobs: bytes = b"", files: bytes = b"") -> list[bytes]:
     """Run a task in this worker and return what it sent, in order.
 
     Args:
         run: the task.
         jobs: what its driver has learnt of jobs since this worker was set up; empty for nothing.
+        files: the epochs that it reads; empty for none.
     """
     worker = this_process.current()
     assert isinstance(worker, WorkerProcess), "results are collected in workers"
     if jobs:
         worker.learn(jobs)
-    return worker.collect(run)
+    return worker.collect(run, files)

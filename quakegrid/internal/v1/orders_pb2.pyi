@@ -391,6 +391,7 @@ class WatchResponse(_message.Message):
     WORKER_ENDED_FIELD_NUMBER: _builtins.int
     WORKER_OUTPUT_FIELD_NUMBER: _builtins.int
     OUTPUT_FLUSHED_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> _nodes_pb2.AgentStatus: ...
     @_builtins.property
@@ -399,6 +400,10 @@ class WatchResponse(_message.Message):
     def worker_output(self) -> Global___WorkerOutput: ...
     @_builtins.property
     def output_flushed(self) -> Global___OutputFlushed: ...
+    @_builtins.property
+    def sample(self) -> _nodes_pb2.NodeSample:
+        """In any of them, also in an empty one, every few seconds."""
+
     def __init__(
         self,
         *,
@@ -406,10 +411,11 @@ class WatchResponse(_message.Message):
         worker_ended: Global___WorkerEnd | None = ...,
         worker_output: Global___WorkerOutput | None = ...,
         output_flushed: Global___OutputFlushed | None = ...,
+        sample: _nodes_pb2.NodeSample | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_ended", b"worker_ended", "worker_output", b"worker_output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "sample", b"sample", "status", b"status", "worker_ended", b"worker_ended", "worker_output", b"worker_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "status", b"status", "worker_ended", b"worker_ended", "worker_output", b"worker_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output_flushed", b"output_flushed", "sample", b"sample", "status", b"status", "worker_ended", b"worker_ended", "worker_output", b"worker_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "worker_ended", "worker_output", "output_flushed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

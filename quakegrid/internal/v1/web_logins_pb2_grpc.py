@@ -79,7 +79,8 @@ class WebLoginsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FindWebCaller(self, request, context):
-        """Whose a token or a session is, or what a person may do. NOT_FOUND: it counts no more, or nobody has the name.
+        """Whose a token or a session is, or what a person may do. NOT_FOUND: it counts no more, or nobody has the name;
+        PERMISSION_DENIED: the person was shut out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

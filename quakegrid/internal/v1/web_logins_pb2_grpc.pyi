@@ -43,7 +43,9 @@ class WebLoginsStub:
     no more then. A repeated request begins another one. PERMISSION_DENIED: the token does not count.
     """
     FindWebCaller: _grpc.UnaryUnaryMultiCallable[_web_logins_pb2.FindWebCallerRequest, _web_logins_pb2.FindWebCallerResponse]
-    """Whose a token or a session is, or what a person may do. NOT_FOUND: it counts no more, or nobody has the name."""
+    """Whose a token or a session is, or what a person may do. NOT_FOUND: it counts no more, or nobody has the name;
+    PERMISSION_DENIED: the person was shut out.
+    """
     EndWebSession: _grpc.UnaryUnaryMultiCallable[_web_logins_pb2.EndWebSessionRequest, _web_logins_pb2.EndWebSessionResponse]
     """Ends a session. A repeated request changes nothing."""
 
@@ -62,7 +64,9 @@ class WebLoginsAsyncStub(WebLoginsStub):
     no more then. A repeated request begins another one. PERMISSION_DENIED: the token does not count.
     """
     FindWebCaller: _aio.UnaryUnaryMultiCallable[_web_logins_pb2.FindWebCallerRequest, _web_logins_pb2.FindWebCallerResponse]  # type: ignore[assignment]
-    """Whose a token or a session is, or what a person may do. NOT_FOUND: it counts no more, or nobody has the name."""
+    """Whose a token or a session is, or what a person may do. NOT_FOUND: it counts no more, or nobody has the name;
+    PERMISSION_DENIED: the person was shut out.
+    """
     EndWebSession: _aio.UnaryUnaryMultiCallable[_web_logins_pb2.EndWebSessionRequest, _web_logins_pb2.EndWebSessionResponse]  # type: ignore[assignment]
     """Ends a session. A repeated request changes nothing."""
 
@@ -96,7 +100,9 @@ class WebLoginsServicer(metaclass=_abc_1.ABCMeta):
         request: _web_logins_pb2.FindWebCallerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_web_logins_pb2.FindWebCallerResponse, _abc.Awaitable[_web_logins_pb2.FindWebCallerResponse]]:
-        """Whose a token or a session is, or what a person may do. NOT_FOUND: it counts no more, or nobody has the name."""
+        """Whose a token or a session is, or what a person may do. NOT_FOUND: it counts no more, or nobody has the name;
+        PERMISSION_DENIED: the person was shut out.
+        """
 
     @_abc_1.abstractmethod
     def EndWebSession(

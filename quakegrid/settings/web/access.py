@@ -16,7 +16,6 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9a-f:]+\
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,60}", re.ASCII)
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,255}", re.ASCII)
-_SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,60}", re.ASCII)
 
 
 class WebMode(StrEnum):
@@ -55,7 +54,6 @@ class WebAccess:
         private_key: file of its key.
         proxies: in front of the service, which are believed from where somebody asks.
         proxy_user_header: in which they say who asks; empty if they do not.
-        pam_service: by which passwords of this machine's accounts are checked; empty for none.
     """
 
     mode: WebMode | None = None
@@ -65,7 +63,6 @@ class WebAccess:
     private_key: str = ""
     proxies: tuple[WebProxy, ...] = ()
     proxy_user_header: str = ""
-    pam_service: str = ""
 
     def mode_at(self, listen: str) -> WebMode:
         """The mode of a service that listens on an address."""
@@ -121,7 +118,6 @@ def read_web_access(parse: ParseWebSetting) -> WebAccess:
         proxy_user_header=parse(
             "web", "proxy_user_header", "", _header, "the name of a header, such as X-Remote-User"
         ),
-        pam_service=parse("web", "pam_service", "", _service, "the name of a file in /etc/pam.d"),
     )
 
 
@@ -153,10 +149,6 @@ def _origin(text: str) -> str:
 
 def _header(text: str) -> str:
     return _matching(_HEADER, text).lower()
-
-
-def _service(text: str) -> str:
-    return _matching(_SERVICE, text)
 
 
 def _path(text: str) -> str:

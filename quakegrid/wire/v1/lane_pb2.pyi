@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from quakegrid.internal.v1 import orders_pb2 as _orders_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,35 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _FileState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FileStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILE_STATE_UNSPECIFIED: _FileState.ValueType  # 0
+    FILE_STATE_THERE: _FileState.ValueType  # 1
+    """The file, or the bytes, are there."""
+    FILE_STATE_MISSING: _FileState.ValueType  # 2
+    """A file of the job that does not exist."""
+    FILE_STATE_REFUSED: _FileState.ValueType  # 3
+    """No file of the session's jobs."""
+    FILE_STATE_GONE: _FileState.ValueType  # 4
+    """The epoch is over: no task that is awaited reads it."""
+
+class FileState(_FileState, metaclass=_FileStateEnumTypeWrapper): ...
+
+FILE_STATE_UNSPECIFIED: FileState.ValueType  # 0
+FILE_STATE_THERE: FileState.ValueType  # 1
+"""The file, or the bytes, are there."""
+FILE_STATE_MISSING: FileState.ValueType  # 2
+"""A file of the job that does not exist."""
+FILE_STATE_REFUSED: FileState.ValueType  # 3
+"""No file of the session's jobs."""
+FILE_STATE_GONE: FileState.ValueType  # 4
+"""The epoch is over: no task that is awaited reads it."""
+Global___FileState: _TypeAlias = FileState  # noqa: Y015
 
 @_typing.final
 class Lease(_message.Message):
@@ -83,6 +113,9 @@ class LaneMessage(_message.Message):
     TAKE_BACK_FIELD_NUMBER: _builtins.int
     WORKER_DIED_FIELD_NUMBER: _builtins.int
     JOINED_FIELD_NUMBER: _builtins.int
+    SERVE_FILES_FIELD_NUMBER: _builtins.int
+    READ_FILE_FIELD_NUMBER: _builtins.int
+    FILE_CONTENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def join(self) -> Global___Join:
         """driver to lane"""
@@ -137,6 +170,18 @@ class LaneMessage(_message.Message):
 
     @_builtins.property
     def joined(self) -> Global___Joined: ...
+    @_builtins.property
+    def serve_files(self) -> Global___ServeFiles:
+        """file server of a driver to lane"""
+
+    @_builtins.property
+    def read_file(self) -> Global___ReadFile:
+        """file reader of a worker to lane, lane to file server"""
+
+    @_builtins.property
+    def file_content(self) -> Global___FileContent:
+        """file server to lane, lane to file reader"""
+
     def __init__(
         self,
         *,
@@ -158,12 +203,15 @@ class LaneMessage(_message.Message):
         take_back: Global___TakeBack | None = ...,
         worker_died: Global___WorkerDied | None = ...,
         joined: Global___Joined | None = ...,
+        serve_files: Global___ServeFiles | None = ...,
+        read_file: Global___ReadFile | None = ...,
+        file_content: Global___FileContent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "joined", b"joined", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "file_content", b"file_content", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "joined", b"joined", "outcome", b"outcome", "put_blob", b"put_blob", "read_file", b"read_file", "received", b"received", "refused", b"refused", "run_task", b"run_task", "serve_files", b"serve_files", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "joined", b"joined", "outcome", b"outcome", "put_blob", b"put_blob", "received", b"received", "refused", b"refused", "run_task", b"run_task", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "body", b"body", "cancel_tasks", b"cancel_tasks", "file_content", b"file_content", "get_blob", b"get_blob", "hello", b"hello", "join", b"join", "joined", b"joined", "outcome", b"outcome", "put_blob", b"put_blob", "read_file", b"read_file", "received", b"received", "refused", b"refused", "run_task", b"run_task", "serve_files", b"serve_files", "stop", b"stop", "submit_task", b"submit_task", "take_back", b"take_back", "task_failed", b"task_failed", "task_returned", b"task_returned", "worker_died", b"worker_died", "worker_ready", b"worker_ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "submit_task", "worker_ready", "outcome", "run_task", "stop", "task_failed", "refused", "hello", "cancel_tasks", "put_blob", "received", "get_blob", "task_returned", "blob", "take_back", "worker_died", "joined"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "submit_task", "worker_ready", "outcome", "run_task", "stop", "task_failed", "refused", "hello", "cancel_tasks", "put_blob", "received", "get_blob", "task_returned", "blob", "take_back", "worker_died", "joined", "serve_files", "read_file", "file_content"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -696,6 +744,113 @@ class WorkerDied(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerDied: _TypeAlias = WorkerDied  # noqa: Y015
+
+@_typing.final
+class ServeFiles(_message.Message):
+    """A driver's file server is there, and answers what the session's file readers ask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    protocol_version: _builtins.int
+    """Version of this protocol that it speaks."""
+    session_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        protocol_version: _builtins.int = ...,
+        session_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocol_version", b"protocol_version", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServeFiles: _TypeAlias = ServeFiles  # noqa: Y015
+
+@_typing.final
+class ReadFile(_message.Message):
+    """A file reader asks one thing at a time, and asks again when the connection is new or no answer comes. With a
+    `path` it asks for the file's present epoch; with an `epoch_id` for bytes of it; with neither it tells that its
+    node does not see the job's files.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    EPOCH_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    worker_id: _builtins.str
+    request_id: _builtins.int
+    """The reader's number for this question; the answer has it."""
+    path: _builtins.str
+    """As the task names it, absolute; 4,096 bytes at most."""
+    epoch_id: _builtins.bytes
+    offset: _builtins.int
+    byte_count: _builtins.int
+    """At most 4 MiB."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        worker_id: _builtins.str = ...,
+        request_id: _builtins.int = ...,
+        path: _builtins.str = ...,
+        epoch_id: _builtins.bytes = ...,
+        offset: _builtins.int = ...,
+        byte_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "epoch_id", b"epoch_id", "offset", b"offset", "path", b"path", "request_id", b"request_id", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadFile: _TypeAlias = ReadFile  # noqa: Y015
+
+@_typing.final
+class FileContent(_message.Message):
+    """The answer to `ReadFile`; bytes that were asked for follow as a frame."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EPOCH_ID_FIELD_NUMBER: _builtins.int
+    BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    worker_id: _builtins.str
+    request_id: _builtins.int
+    state: Global___FileState.ValueType
+    epoch_id: _builtins.bytes
+    """Of a file that was asked for by its path: 16 bytes."""
+    byte_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        worker_id: _builtins.str = ...,
+        request_id: _builtins.int = ...,
+        state: Global___FileState.ValueType = ...,
+        epoch_id: _builtins.bytes = ...,
+        byte_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "epoch_id", b"epoch_id", "request_id", b"request_id", "session_id", b"session_id", "state", b"state", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileContent: _TypeAlias = FileContent  # noqa: Y015
 
 @_typing.final
 class Refused(_message.Message):

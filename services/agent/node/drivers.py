@@ -66,6 +66,9 @@ class Drivers:
         self.commands: dict[str, str] = {}
         # For whom each driver works.
         self._persons: dict[str, str] = {}
+        # Names of drivers whose command lines have gone. The broker's orders to kill are not among them: it
+        # gives one for a driver that has died, too. Whether a job was aborted, its state tells.
+        self._told_to_end: set[str] = set()
         # Names of drivers that go on without their command line.
         self.detached: set[str] = set()
 
@@ -166,7 +169,12 @@ class Drivers:
     def terminate(self, name: str) -> None:
         """Terminate a driver whose command line is gone."""
         if name in self._children.roster.members:
+            self._told_to_end.add(name)
             self._children.handle(StopAsked(name))
+
+    def was_ended(self, name: str) -> bool:
+        """Whether the end of a driver was wanted; asked when it has ended."""
+        return name in self._told_to_end
 
     def detach(self, name: str) -> None:
         """Let a driver go on without its command line."""
@@ -185,6 +193,7 @@ class Drivers:
         on_end = self._ends.pop(name, None)
         if on_end:
             on_end(code, reason)
+        self._told_to_end.discard(name)
 
     def _order(self, order: ForkDriver, request: bytes, fds: Sequence[int]) -> None:
         """Enter a driver on the roster and order it; if it cannot be ordered, take it off again."""

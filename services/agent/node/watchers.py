@@ -15,6 +15,8 @@ from quakegrid.internal.v1 import orders_pb2
 from services.agent.node.limits.limits import SAMPLE_S
 
 Changes = asyncio.Queue[orders_pb2.WatchResponse]
+# How often a watcher is told of the memory and load of the node.
+TELL_S = 5.0
 # A watcher for which more messages wait is slow, and gets no output of workers.
 MAX_WAITING_MESSAGES = 100
 # A watcher so far behind does not read any more. Its stream ends, and it may watch again.
@@ -76,15 +78,26 @@ class Watchers:
         return (queue for queue in self._queues if queue.qsize() < MAX_WAITING_MESSAGES)
 
 
-async def beating(changes: Changes) -> AsyncIterator[orders_pb2.WatchResponse]:
-    """Yield the messages of `changes`, and an empty message in each second without one."""
-    message = orders_pb2.WatchResponse()
+async def beating(
+    changes: Changes, sample: Callable[[], nodes_pb2.NodeSample]
+) -> AsyncIterator[orders_pb2.WatchResponse]:
+    """Yield the messages of `changes`, and an empty message in each second without one.
+
+    Args:
+        changes: a watcher's queue.
+        sample: memory and load of the node, which are told now and then.
+    """
+    loop = asyncio.get_running_loop()
+    message, tell_s = orders_pb2.WatchResponse(), loop.time()
     while message is not LAST_WORD:
         try:
             message = await asyncio.wait_for(changes.get(), agents.BEAT_S)
         except TimeoutError:
             message = orders_pb2.WatchResponse()
         yield message
+        if loop.time() >= tell_s and message is not LAST_WORD:
+            tell_s = loop.time() + TELL_S
+            yield orders_pb2.WatchResponse(sample=sample())
 
 
 async def sampled(

@@ -20,6 +20,7 @@ from quakegrid.nodes import engine_version, environment
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings.config import Settings
 from quakegrid.settings.sections import ENGINE
+from services.agent.node.templates import code_stamps
 from services.agent.orders import LoadedCode, Ready
 from services.agent.template.children import DriverMain
 from services.agent.worker.threads import THREAD_VARIABLES
@@ -89,6 +90,7 @@ def _ready(state: TemplateState, code: LoadedCode, start_s: float) -> Ready:
 def _preload_engine(
     settings: Settings, fingerprint: dict[str, str], failures: list[str]
 ) -> tuple[TemplateState, LoadedCode, DriverMain]:
+    code_stamp = code_stamps.look(settings.preload)  # before the imports, as above
     try:
         from quakegrid.engine import preload as engine  # noqa: PLC0415 - it imports the engine
         from quakegrid.engine.driver import main as driver  # noqa: PLC0415 - as above
@@ -104,7 +106,11 @@ def _preload_engine(
         state = TemplateState(TemplateKind.COLD, "; ".join([*failures, missing]))
         return state, LoadedCode("", missing, fingerprint), _refusing(missing)
     kind = TemplateKind.COLD if failures else TemplateKind.WARM
-    run_driver = functools.partial(driver.main, fingerprint=environment.for_calculations(fingerprint))
+    run_driver = functools.partial(
+        driver.main,
+        fingerprint=environment.for_calculations(fingerprint),
+        code_stamp=code_stamp,
+    )
     return TemplateState(kind, "; ".join(failures)), LoadedCode(version, "", fingerprint), run_driver
 
 

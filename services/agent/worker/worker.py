@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from quakegrid.files.lane_doors import LaneDoor, OfThisWorker
 from quakegrid.jobs import texts
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
@@ -42,6 +43,9 @@ def run_worker(spec: WorkerSpec, setup: bytes, keys: WorkerKeys) -> int:
         keys: what it connects to its lane with.
     """
     _limit(spec)
+    OfThisWorker.door = LaneDoor(
+        spec.lane_endpoint, keys.door, spec.session_id, keys.token, spec.worker_id, spec.blob_dir
+    )
     failure = _set_up(spec, setup)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     name = lane_names.worker_name(spec.session_id, spec.worker_id, keys.token)

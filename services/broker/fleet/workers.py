@@ -152,6 +152,12 @@ class WorkerTable(Mapping[str, FleetWorker]):
             for host, here in self._of_host.items()
         }
 
+    def counts_by_host(self) -> dict[str, Counter[int]]:
+        """How many workers each session has on a node, by host, for nodes with workers."""
+        return {
+            host: Counter([each.session_id for each in here.values()]) for host, here in self._of_host.items()
+        }
+
     def is_staying(self, worker: FleetWorker) -> bool:
         """Whether nobody has asked a worker to end."""
         return worker.worker_id not in self._leaving

@@ -34,6 +34,7 @@ class Listener:
         on_overdue: called with each worker whose task has run for too long.
         on_placed: called with a session and the endpoint of its lane when it has one.
         on_failed: called with a session that has no lane, or lost it, and the reason.
+        on_lost: called with the port of a lane that died, and the reason.
     """
 
     opening: Callable[[int], Sequence[lane_pb2.ControlMessage]]
@@ -41,6 +42,7 @@ class Listener:
     on_overdue: Callable[[lane_pb2.TaskOverdue], None]
     on_placed: Callable[[int, str], None]
     on_failed: Callable[[int, str], None]
+    on_lost: Callable[[int, str], None]
 
 
 class LanePool:
@@ -214,6 +216,7 @@ class LanePool:
             return  # it was closed meanwhile
         log.error("lane_died port=%d pid=%d reason=%s", process.port, process.pid, reason)
         self._spawn(process.stop())
+        self._listener.on_lost(process.port, reason)
         self._handle(core.LaneDied(lane_id, reason))
 
     @guarded

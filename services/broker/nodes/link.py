@@ -27,6 +27,7 @@ from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from services.broker.nodes.orders import AgentOrders
 from services.broker.nodes.silence import LossTimer
+from services.broker.rpc import peer_input
 
 log = logging.getLogger("quakegrid.broker")
 FIRST_RETRY_S = 0.1
@@ -106,7 +107,8 @@ class NodeLink:
         self._silent_s = max(2 * agent.BEAT_S, settings.node_timeout_s * SILENT_PART)
         self.orders = AgentOrders(host, lane_secrets.of_broker(settings.state_dir), self._silent_s)
         self._is_first = True
-        self._status: nodes_pb2.AgentStatus | None = None  # as told last in this stream
+        self.status: nodes_pb2.AgentStatus | None = None  # as told last in this stream
+        self.sample: nodes_pb2.NodeSample | None = None  # likewise
         self.clock = CLOCK_FITS  # its clock against ours, in words
         self._loss: LossTimer | None = None  # while the link runs
         self._runner: asyncio.Task[None] | None = None
@@ -120,7 +122,7 @@ class NodeLink:
     @property
     def proof_kind(self) -> nodes_pb2.NodeProofKind.ValueType:
         """How the node says that it proves what it is; unspecified while it has said nothing."""
-        return self._status.proof_kind if self._status else nodes_pb2.NODE_PROOF_KIND_UNSPECIFIED
+        return self.status.proof_kind if self.status else nodes_pb2.NODE_PROOF_KIND_UNSPECIFIED
 
     def stop(self) -> None:
         """Close the link; the listener is not called any more."""
@@ -157,7 +159,7 @@ class NodeLink:
         """
         # A channel of its own for each try: its certificate is fresh.
         channel = self._open_channel(self.address, self._settings.proof, self.host)
-        self._is_first, self._status = True, None
+        self._is_first, self.status, self.sample = True, None, None
         watching_clock = asyncio.ensure_future(self._watch_clock())
         try:
             self.orders.channel = channel
@@ -204,10 +206,10 @@ class NodeLink:
             await asyncio.sleep(CLOCK_LOOK_S)
             asked_s = time.time()
             response = await self.orders.control(lambda stub: stub.GetStatus(request, timeout=self._silent_s))
-            if response and self._status is not None and self._note_clock(response.status, asked_s):
+            if response and self.status is not None and self._note_clock(response.status, asked_s):
                 log.info("clock_changed host=%s clock=%s", self.host, self.clock)
                 # The stream's last status is told again, since this answer may be older than it.
-                self._listener.on_status(self.host, self._status, False)
+                self._listener.on_status(self.host, self.status, False)
 
     def _note_clock(self, status: nodes_pb2.AgentStatus, asked_s: float) -> bool:
         """Compare the node's clock with ours; returns whether the result has changed."""
@@ -218,9 +220,12 @@ class NodeLink:
 
     def _take(self, message: orders_pb2.WatchResponse) -> None:
         """Take one message of the agent. An empty message only says that the agent lives."""
+        if message.HasField("sample"):
+            peer_input.check_sample(message.sample)
+            self.sample = message.sample
         if message.HasField("status"):
             self._listener.on_status(self.host, message.status, self._is_first)
-            self._status, self._is_first = message.status, False
+            self.status, self._is_first = message.status, False
         elif message.HasField("worker_ended"):
             self._listener.on_worker_ended(self.host, message.worker_ended)
         elif message.HasField("worker_output"):

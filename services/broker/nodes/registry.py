@@ -76,6 +76,11 @@ class NodeRegistry:
         """All links, by host."""
         return self._links
 
+    @property
+    def expected(self) -> list[str]:
+        """The nodes of the configuration, and those that joined an earlier broker's fleet."""
+        return [*self._links, *self._all.joined]
+
     def start(self) -> None:
         """Watch the nodes of the configuration, and those that joined an earlier broker's fleet."""
         self._all.start()

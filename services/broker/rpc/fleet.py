@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 import grpc
 
 from quakegrid import errors
-from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc, nodes_pb2, nodes_pb2_grpc
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.reports import task_history_files
 from quakegrid.transport import callers
 from services.broker.broker import Broker
-from services.broker.nodes.link import NodeLink
-from services.broker.nodes.orders import ORDER_TIMEOUT_S
+from services.broker.rpc import ends, peer_input, record_stream
 from services.broker.rpc.answers import Context, answering
 from services.broker.rpc.membership import let_go
+from services.broker.rpc.node_orders import NodeOrders
 from services.broker.status import metrics
 
-Answer = nodes_pb2.StartServingResponse | nodes_pb2.StopServingResponse | nodes_pb2.RestartServingResponse
-# The generated module has the stub's type for type checkers only.
-Call: TypeAlias = "Callable[[nodes_pb2_grpc.NodesAsyncStub], Awaitable[Answer]]"
 WATCH_INTERVAL_S = 0.5
 
 
@@ -32,6 +29,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
 
     def __init__(self, broker: Broker, records: Path) -> None:
         self._broker, self._records = broker, records
+        self._orders = NodeOrders(broker.nodes)
 
     async def AbortJob(  # noqa: N802
         self,
@@ -105,6 +103,12 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         """GetTaskRecords, see the contract."""
         async with answering(context):
             path = await asyncio.to_thread(task_history_files.find, self._records, request.id)
+        if request.follow:
+            session_id = int(path.name)
+            is_open = partial(self._broker.is_open, session_id)
+            async for blocks in record_stream.follow(path, is_open, self._broker.stopping):
+                yield fleet_pb2.GetTaskRecordsResponse(blocks=blocks)
+            return
         parcels = task_history_files.parcels(path)
         while parcel := await asyncio.to_thread(next, parcels, None):
             yield fleet_pb2.GetTaskRecordsResponse(blocks=parcel)
@@ -125,44 +129,49 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         return fleet_pb2.ForgetNodeResponse()
 
     async def StartNodes(  # noqa: N802
-        self,
-        request: fleet_pb2.StartNodesRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
+        self, request: fleet_pb2.StartNodesRequest, context: Context
     ) -> fleet_pb2.StartNodesResponse:
         """StartNodes, see the contract."""
-        order = nodes_pb2.StartServingRequest()
-        nodes = await self._ask_all(lambda stub: stub.StartServing(order, timeout=ORDER_TIMEOUT_S))
-        return fleet_pb2.StartNodesResponse(nodes=nodes)
+        async with answering(context):
+            return fleet_pb2.StartNodesResponse(nodes=await self._orders.start(request.hosts))
 
     async def StopNodes(  # noqa: N802
-        self,
-        request: fleet_pb2.StopNodesRequest,
-        context: Context,  # noqa: ARG002
+        self, request: fleet_pb2.StopNodesRequest, context: Context
     ) -> fleet_pb2.StopNodesResponse:
         """StopNodes, see the contract."""
-        order = nodes_pb2.StopServingRequest(force=request.force)
-        nodes = await self._ask_all(lambda stub: stub.StopServing(order, timeout=ORDER_TIMEOUT_S))
+        async with answering(context):
+            nodes = await self._orders.stop(request.hosts, is_forced=request.force)
         return fleet_pb2.StopNodesResponse(nodes=nodes)
 
     async def RestartNodes(  # noqa: N802
-        self,
-        request: fleet_pb2.RestartNodesRequest,
-        context: Context,  # noqa: ARG002
+        self, request: fleet_pb2.RestartNodesRequest, context: Context
     ) -> fleet_pb2.RestartNodesResponse:
         """RestartNodes, see the contract."""
-        order = nodes_pb2.RestartServingRequest(force=request.force)
-        nodes = await self._ask_all(lambda stub: stub.RestartServing(order, timeout=ORDER_TIMEOUT_S))
+        async with answering(context):
+            nodes = await self._orders.restart(request.hosts, is_forced=request.force)
         return fleet_pb2.RestartNodesResponse(nodes=nodes)
 
-    async def _ask_all(self, call: Call) -> list[fleet_pb2.NodeAnswer]:
-        """Ask all nodes at once; returns an answer for each, also for nodes that were not reached."""
-        return await asyncio.gather(*(_ask(link, call) for link in self._broker.nodes.links.values()))
+    async def SetNodeCores(  # noqa: N802
+        self, request: fleet_pb2.SetNodeCoresRequest, context: Context
+    ) -> fleet_pb2.SetNodeCoresResponse:
+        """SetNodeCores, see the contract."""
+        async with answering(context):
+            return await self._orders.set_cores(request.host, request.core_count)
 
+    async def ListEvents(  # noqa: N802
+        self, request: fleet_pb2.ListEventsRequest, context: Context
+    ) -> fleet_pb2.ListEventsResponse:
+        """ListEvents, see the contract."""
+        async with answering(context):
+            events = self._broker.events.since(request.after_id, peer_input.event_count(request.limit))
+        return fleet_pb2.ListEventsResponse(events=events)
 
-async def _ask(link: NodeLink, call: Call) -> fleet_pb2.NodeAnswer:
-    answer = await link.orders.control(call)
-    if answer is None:
-        return fleet_pb2.NodeAnswer(host=link.host)
-    return fleet_pb2.NodeAnswer(
-        host=link.host, node=answer.node, is_reached=True, was_serving=answer.was_serving
-    )
+    async def WatchEvents(  # noqa: N802
+        self,
+        request: fleet_pb2.WatchEventsRequest,
+        context: grpc.aio.ServicerContext[fleet_pb2.WatchEventsRequest, fleet_pb2.WatchEventsResponse],  # noqa: ARG002
+    ) -> AsyncIterator[fleet_pb2.WatchEventsResponse]:
+        """WatchEvents, see the contract."""
+        events = self._broker.events.follow(request.after_id)
+        async for found in ends.until(events, self._broker.stopping):
+            yield fleet_pb2.WatchEventsResponse(events=found)

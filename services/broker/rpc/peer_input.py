@@ -38,6 +38,8 @@ MAX_STATE_CHARS = 1 << 16
 # Limits of the texts of a worker's end, which are sent to its lane and its driver.
 MAX_REASON_CHARS = 2000
 MAX_OUTPUT_LINES = 20
+# Of a list of events, and of one that names no number.
+MOST_EVENTS, USUAL_EVENTS = 1000, 100
 _HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
 
 
@@ -67,6 +69,17 @@ def check_session(request: sessions_pb2.OpenSessionRequest) -> None:
     check_name(request.host, "a host's name")
     if not _is_fingerprint(request.fingerprint):
         raise errors.UsageError("what the nodes of a session must have is too long")
+
+
+def event_count(limit: int) -> int:
+    """How many events are wanted.
+
+    Raises:
+        UsageError: too many, or fewer than none.
+    """
+    if not 0 <= limit <= MOST_EVENTS:
+        raise errors.UsageError(f"at most {MOST_EVENTS} events are listed at once, not {limit}")
+    return limit or USUAL_EVENTS
 
 
 def _check_jobs(job_ids: Sequence[int]) -> None:
@@ -138,6 +151,23 @@ def check_report(status: nodes_pb2.AgentStatus) -> None:
     fingerprints = [status.fingerprint, *(each.fingerprint for each in status.older_templates)]
     if len(fingerprints) > 1 + MAX_OLDER_TEMPLATES or not all(map(_is_fingerprint, fingerprints)):
         raise errors.PeerError("what its templates have is too long")
+
+
+def check_sample(sample: nodes_pb2.NodeSample) -> None:
+    """Refuse a sample of an agent that cannot be true.
+
+    Raises:
+        PeerError: a number of it is negative, or none.
+    """
+    numbers = (
+        sample.memory_used_bytes,
+        sample.memory_total_bytes,
+        sample.soft_percent,
+        sample.hard_percent,
+        sample.load_average,
+    )
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        raise errors.PeerError("its memory or load is less than none")
 
 
 def _check_workers(status: nodes_pb2.AgentStatus) -> None:

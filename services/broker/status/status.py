@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quakegrid import __version__
-from quakegrid.api.v1 import fleet_pb2
+from quakegrid.api.v1 import fleet_pb2, nodes_pb2
 from services.broker.drivers.session import DriverSession
 from services.broker.fleet.core import Fleet
 from services.broker.lanes.pool import LanePool
@@ -18,6 +18,7 @@ from services.broker.status.totals import SessionTotals
 
 # All who watch share the statuses of this time: with 64,000 cores each takes some 30 ms of the broker's loop.
 RECENT_S = 0.25
+MOST_VERSION_CHARS = 64
 
 
 class StatusWriter:
@@ -74,7 +75,7 @@ class StatusWriter:
         workers = self._fleet.workers
         sessions = self._fleet.sessions
         busy_counts = workers.busy_counts({each: sessions[each].busy_worker_ids for each in sessions})
-        left_out = self._left_out()
+        left_out, counts = self._left_out(), workers.counts_by_host()
         return [
             fleet_pb2.NodeStatus(
                 host=node.host,
@@ -85,15 +86,30 @@ class StatusWriter:
                 running_count=busy_counts.get(node.host, 0),
                 state=node.state,
                 left_out=left_out.get(node.host, ()),
+                shares=[
+                    fleet_pb2.NodeShare(session_id=session_id, worker_count=count)
+                    for session_id, count in sorted(counts.get(node.host, {}).items())
+                ],
                 **self._place(node.host),
             )
             for node in self._fleet.nodes.values()
         ]
 
     def _place(self, host: str) -> dict[str, Any]:
-        """Where a node's agent is, and how it proves what it is; nothing of a node that has just left."""
+        """What is known of a node by its link; nothing of a node that has just left."""
         link = self._links.get(host)
-        return {} if link is None else {"proof_kind": link.proof_kind, "address": link.address}
+        if link is None:
+            return {}
+        place = {"proof_kind": link.proof_kind, "address": link.address, "sample": link.sample}
+        if link.status is None:
+            return place
+        return place | {
+            "version": link.status.version[:MOST_VERSION_CHARS],
+            "engine_version": link.status.engine_version[:MOST_VERSION_CHARS],
+            "all_core_count": link.status.all_core_count,
+            "is_short_of_memory": link.status.is_short_of_memory,
+            "is_stopped": link.status.service_state == nodes_pb2.SERVICE_STATE_STOPPED,
+        }
 
     def _left_out(self) -> dict[str, list[fleet_pb2.LeftOut]]:
         """The sessions that get no worker on a node, by host."""

@@ -13,6 +13,9 @@ LONGEST_LISTED = 1000
 _REASON = "(SELECT reason FROM quakegrid_state_reason WHERE job_id = job.id)"
 
 
+_RESUMPTIONS = "coalesce((SELECT count FROM quakegrid_resumption WHERE job_id = job.id), 0)"
+
+
 def cut(expression: str, longest: int) -> str:
     """SQL for a text with at most so many characters; a text that was cut ends with "…"."""
     return (
@@ -34,7 +37,9 @@ def _columns(longest_description: int) -> str:
     times = ("start_time", "stop_time")
     numbers = ("id", "hazard_calculation_id", "is_running", "relevant", "pid", "size_mb")
     reason = f"{cut(_REASON, LONGEST_LISTED)} AS state_reason"
-    return ", ".join([*(f"job.{name}" for name in numbers + times), *texts, reason])
+    return ", ".join(
+        [*(f"job.{name}" for name in numbers + times), *texts, reason, f"{_RESUMPTIONS} AS resume_count"]
+    )
 
 
 # The columns in a message with one job.

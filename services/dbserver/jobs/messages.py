@@ -31,6 +31,7 @@ def encode_job(row: RowValue) -> jobs_pb2.Job:
         host=encode_text(value["host"]),
         relevant=bool(value["relevant"]),
         state_reason=encode_text(value["state_reason"]) or _odd_state(value["status"]),
+        resume_count=value["resume_count"],
     )
     for name in ("start_time", "stop_time"):
         if isinstance(value[name], datetime.datetime):

@@ -167,8 +167,14 @@ class LoginBook:
 
         Raises:
             NotFoundError: the cluster does not know the person.
+            NotAllowedError: the person was shut out.
         """
-        role = password_rows.role_of(self._readers.session(), name, time.time())
+        session, now_s = self._readers.session(), time.time()
+        role = password_rows.role_of(session, name, now_s)
+        if password_rows.is_shut_out(session, name, now_s):
+            raise errors.NotAllowedError(
+                f"{name} was shut out; `quakegrid user password {name}` lets them in"
+            )
         if role is None:
             raise errors.NotFoundError(f"nobody here is called {name[:80]!a}")
         return role

@@ -8,6 +8,11 @@ from quakegrid.access.principals import PrincipalRole
 from services.dbserver.people import credentials
 from services.dbserver.store.database import SqlSession
 
+MOST_LISTED = 10_000
+_COLUMNS = "name, role, hash, changer, change_s"
+# By whether Django calls somebody a superuser.
+_ROLES = {False: PrincipalRole.USER, True: PrincipalRole.OPERATOR}
+
 
 @dataclass(frozen=True, slots=True)
 class PasswordRow:
@@ -17,27 +22,37 @@ class PasswordRow:
         name: of the person.
         role: what the person may do.
         hash: empty if the person has no password any more.
-        is_adopted: whether the hash is of an adopted database.
+        changer: who set it; empty if it is of an adopted database.
+        change_s: when, in seconds since 1970.
     """
 
     name: str
     role: str
     hash: str
-    is_adopted: bool = False
+    changer: str = ""
+    change_s: float = 0.0
 
 
 def find(session: SqlSession, name: str) -> PasswordRow | None:
     """The password of a person; None for somebody who never had one."""
-    row = session.first("SELECT role, hash FROM quakegrid_password WHERE name=?x", name)
-    if row is not None:
-        return PasswordRow(name, str(row["role"]), str(row["hash"]))
-    return _adopted(session, name)
+    rows = session.query(f"SELECT {_COLUMNS} FROM quakegrid_password WHERE name=?x", name).rows  # noqa: S608
+    if rows:
+        return PasswordRow(*rows[0])
+    return next(iter(_adopted(session, "username=?x", name)), None)
+
+
+def find_all(session: SqlSession) -> list[PasswordRow]:
+    """All who have a password, by name."""
+    own = session.query(f"SELECT {_COLUMNS} FROM quakegrid_password").rows  # noqa: S608  a constant
+    found = {row.name: row for row in _adopted(session, "?A", {})}
+    found |= {row.name: row for row in (PasswordRow(*each) for each in own)}
+    return [row for _, row in sorted(found.items()) if row.hash][:MOST_LISTED]
 
 
 def store(session: SqlSession, new: PasswordRow, changer: str, now_s: float) -> None:
     """Store a password in the place of an earlier one."""
     session.execute(
-        "INSERT OR REPLACE INTO quakegrid_password (name, role, hash, changer, change_s) VALUES (?X)",
+        f"INSERT OR REPLACE INTO quakegrid_password ({_COLUMNS}) VALUES (?X)",  # noqa: S608  a constant
         [new.name, new.role, new.hash, changer, now_s],
     )
 
@@ -67,12 +82,18 @@ def role_of(session: SqlSession, name: str, now_s: float) -> PrincipalRole | Non
     return PrincipalRole(row.role) if row is not None and row.hash else None
 
 
-def _adopted(session: SqlSession, name: str) -> PasswordRow | None:
-    """A person of the engine's own web server, as Django has stored them."""
+def is_shut_out(session: SqlSession, name: str, now_s: float) -> bool:
+    """Whether the password of a person was taken away, who has nothing else."""
+    row = find(session, name)
+    return row is not None and not row.hash and not credentials.find_valid(session, name, now_s)
+
+
+def _adopted(session: SqlSession, condition: str, *args: object) -> list[PasswordRow]:
+    """People of the engine's own web server, as Django has stored them."""
     if session.first("SELECT 1 FROM sqlite_master WHERE type='table' AND name='auth_user'") is None:
-        return None
-    row = session.first("SELECT password, is_superuser, is_active FROM auth_user WHERE username=?x", name)
-    if row is None:
-        return None
-    role = PrincipalRole.OPERATOR if row["is_superuser"] else PrincipalRole.USER
-    return PasswordRow(name, role, str(row["password"]) if row["is_active"] else "", is_adopted=True)
+        return []
+    query = f"SELECT username, is_superuser, is_active, password FROM auth_user WHERE {condition}"  # noqa: S608
+    return [
+        PasswordRow(str(name), _ROLES[bool(is_superuser)], str(hashed) if is_active else "")
+        for name, is_superuser, is_active, hashed in session.query(query, *args).rows
+    ]

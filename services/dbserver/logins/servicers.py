@@ -9,6 +9,7 @@ from quakegrid.access.principals import PrincipalRole
 from quakegrid.api.v1 import people_pb2
 from quakegrid.internal.v1 import web_logins_pb2, web_logins_pb2_grpc
 from services.dbserver.logins.book import LoginBook, WantedSession
+from services.dbserver.logins.password_rows import PasswordRow
 from services.dbserver.logins.passwords import Passwords
 from services.dbserver.logins.token_rows import WebTokenKind, WebTokenRow
 from services.dbserver.people import roles
@@ -84,6 +85,14 @@ def encode(row: WebTokenRow) -> people_pb2.WebToken:
         found.use_time.FromDatetime(_time(row.use_s))
     if row.revocation_s is not None:
         found.revocation_time.FromDatetime(_time(row.revocation_s))
+    return found
+
+
+def encode_holder(row: PasswordRow) -> people_pb2.PasswordHolder:
+    """Somebody who has a password, as clients get it."""
+    found = people_pb2.PasswordHolder(name=row.name, role=roles.NUMBERS[row.role], changer=row.changer)
+    if row.change_s:
+        found.change_time.FromDatetime(_time(row.change_s))
     return found
 
 

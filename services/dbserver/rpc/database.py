@@ -18,6 +18,7 @@ from quakegrid.api.v1 import database_pb2, database_pb2_grpc
 from quakegrid.errors import UsageError
 from quakegrid.jobs import engine_values
 from quakegrid.transport import callers
+from services.dbserver import backups
 from services.dbserver.housekeeping import Retention
 from services.dbserver.jobs import pages
 from services.dbserver.people import private_tables
@@ -55,7 +56,7 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
         """What the file holds, and how large it is."""
         session = self._readers.session(limits=call_limits.of_call(context, CARE_TIMEOUT_S))
         path = session.path
-        return database_pb2.GetDatabaseInfoResponse(
+        info = database_pb2.GetDatabaseInfoResponse(
             path=str(path),
             file_bytes=_size(path),
             wal_bytes=_size(path.with_name(f"{path.name}-wal")),
@@ -70,6 +71,11 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
             log_retention_days=self._retention.days,
             log_retention_bytes=self._retention.largest_bytes,
         )
+        backup = backups.last(path)
+        if backup is not None:
+            info.backup_time.FromDatetime(backup.time)
+            info.backup_bytes = backup.size_bytes
+        return info
 
     def CheckDatabase(  # noqa: N802  named in the proto
         self, _request: database_pb2.CheckDatabaseRequest, context: grpc.ServicerContext
@@ -120,6 +126,8 @@ class DatabaseServicer(database_pb2_grpc.DatabaseServicer):
             total_bytes = os.fstat(stream.fileno()).st_size
             while chunk := await loop.run_in_executor(self._slow_threads, stream.read, CHUNK_BYTES):
                 await context.write(database_pb2.BackupDatabaseResponse(chunk=chunk, total_bytes=total_bytes))
+        database = self._readers.session().path
+        await loop.run_in_executor(self._slow_threads, backups.note, database, total_bytes)
 
     def Query(  # noqa: N802  named in the proto
         self, request: database_pb2.QueryRequest, context: grpc.ServicerContext

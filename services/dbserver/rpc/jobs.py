@@ -16,6 +16,7 @@ from services.dbserver.jobs import lists
 from services.dbserver.jobs import rows as job_rows
 from services.dbserver.jobs.holds import HoldMonitor
 from services.dbserver.jobs.messages import decode_state, encode_job
+from services.dbserver.jobs.resumptions import reopening
 from services.dbserver.jobs.watches import JobWatches
 from services.dbserver.rpc import call_limits
 from services.dbserver.store.database import DoomedFile, Readers, SqlSession
@@ -106,6 +107,17 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         if state.is_final:
             self._monitor.drop(request.job_id)
         return response
+
+    def ReopenJob(  # noqa: N802  named in the proto
+        self, request: jobs_pb2.ReopenJobRequest, _context: grpc.ServicerContext
+    ) -> jobs_pb2.ReopenJobResponse:
+        """Let a job run again."""
+
+        def reopen(session: SqlSession) -> jobs_pb2.Job:
+            reopening.reopen(session, request.job_id)
+            return encode_job(job_rows.get_row(session, request.job_id))
+
+        return jobs_pb2.ReopenJobResponse(job=self._writer.run(reopen))
 
     def UpdateJob(  # noqa: N802  named in the proto
         self, request: jobs_pb2.UpdateJobRequest, _context: grpc.ServicerContext

@@ -17,7 +17,7 @@ from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.errors import NotAllowedError, UsageError
 from quakegrid.transport import callers, certificates
 from quakegrid.transport.credentials import Signer
-from services.dbserver.logins import book, servicers
+from services.dbserver.logins import book, password_rows, servicers
 from services.dbserver.logins.book import LoginBook
 from services.dbserver.logins.passwords import Passwords
 from services.dbserver.people import credentials, roles
@@ -102,8 +102,11 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
         self, _request: people_pb2.ListCredentialsRequest, _context: Any
     ) -> people_pb2.ListCredentialsResponse:
         """All of them."""
-        found = credentials.find_all(self._readers.session())
-        return people_pb2.ListCredentialsResponse(credentials=map(_encode, found))
+        session = self._readers.session()
+        holders = map(servicers.encode_holder, password_rows.find_all(session))
+        return people_pb2.ListCredentialsResponse(
+            credentials=map(_encode, credentials.find_all(session)), password_holders=holders
+        )
 
     async def RevokeCredentials(  # noqa: N802  named in the proto
         self, request: people_pb2.RevokeCredentialsRequest, _context: Any

@@ -245,6 +245,16 @@ def _logins(db: Any) -> None:
     db.execute("CREATE INDEX quakegrid_web_token_end_s ON quakegrid_web_token (end_s)")
 
 
+@MIGRATIONS(name="0015_resumption")  # type: ignore[untyped-decorator]
+def _resumption(db: Any) -> None:
+    """How often jobs were started again."""
+    db.execute(
+        """CREATE TABLE quakegrid_resumption(
+     job_id INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+     count INTEGER NOT NULL)"""
+    )
+
+
 @MIGRATIONS(name="0016_left_file")  # type: ignore[untyped-decorator]
 def _note_left_files(db: sqlite_utils.Database) -> None:
     """Note files of deleted jobs that the dbserver may not remove, as they are in folders of people."""

@@ -167,7 +167,10 @@ class Gate:
         """Whom a proxy names."""
         if not principals.is_name(name):
             return None, "the proxy tells a name that no person of a cluster can have"
-        return Caller(None, name, await self._logins.role_of(name), Way.PROXY), ""
+        try:
+            return Caller(None, name, await self._logins.role_of(name), Way.PROXY), ""
+        except errors.NotAllowedError as exc:
+            return None, str(exc)
 
     def _by_kernel(self, account: Caller | None) -> tuple[Caller | None, str]:
         """Who asks without a word of who they are, as an account of this machine or not."""

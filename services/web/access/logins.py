@@ -116,6 +116,7 @@ class Logins:
         """What a person may do of whom a proxy speaks; a user if the cluster does not know the person.
 
         Raises:
+            NotAllowedError: the person was shut out.
             PeerUnreachableError: nobody can say.
         """
         key = f"name {name}"

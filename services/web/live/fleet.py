@@ -24,10 +24,16 @@ def as_json(status: fleet_pb2.GetStatusResponse) -> dict[str, Any]:
         "version": status.version,
         "nodes": [_node(node) for node in status.nodes],
         "sessions": [_session(session) for session in status.sessions],
+        "limits": {
+            "jobs": status.serialize_jobs,
+            "jobs_of_person": status.max_jobs_per_user,
+            "cores_of_person": status.max_cores_per_user,
+        },
     }
 
 
 def _node(node: fleet_pb2.NodeStatus) -> dict[str, Any]:
+    sample = node.sample
     return {
         "host": node.host,
         "node": node.node,
@@ -36,6 +42,21 @@ def _node(node: fleet_pb2.NodeStatus) -> dict[str, Any]:
         "worker_count": node.worker_count,
         "running_count": node.running_count,
         "state": node.state,
+        "is_stopped": node.is_stopped,
+        "shares": {str(each.session_id): each.worker_count for each in node.shares},
+        "all_core_count": node.all_core_count,
+        "version": node.version,
+        "engine_version": node.engine_version,
+        "is_short_of_memory": node.is_short_of_memory,
+        "sample": {
+            "memory_used_bytes": sample.memory_used_bytes,
+            "memory_total_bytes": sample.memory_total_bytes,
+            "soft_percent": sample.soft_percent,
+            "hard_percent": sample.hard_percent,
+            "load_average": sample.load_average,
+        }
+        if node.HasField("sample")
+        else None,
         "left_out": [
             {"session_id": each.session_id, "differences": list(each.differences)} for each in node.left_out
         ],
@@ -50,6 +71,11 @@ def _session(session: fleet_pb2.SessionStatus) -> dict[str, Any]:
         "state": session.state,
         "host": session.host,
         "worker_count": session.worker_count,
+        "core_count": session.core_count,
+        "weight": session.weight,
+        "ahead_job_ids": list(session.ahead_job_ids),
+        "wait_reason": session.wait_reason,
+        "requeued_count": session.requeued_count,
         "busy_worker_count": session.busy_worker_count,
         "queued_count": session.queued_count,
         "running_count": session.running_count,

@@ -1,4 +1,4 @@
-"""Server-sent events: `/live/jobs`, `/live/fleet`, `/live/log/N`, and their newest state as plain JSON.
+"""Server-sent events of jobs, the fleet and logs, and their newest state as plain JSON.
 
 A browser that lost its connection says in `Last-Event-ID` what it has seen, and goes on there.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import grpc
 from starlette.requests import Request
@@ -17,15 +17,18 @@ from starlette.routing import Route
 from quakegrid import errors
 from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
+from quakegrid.jobs import log_progress
 from quakegrid.transport import grpc_channels
 from services.web.access import rights
 from services.web.api import answers
 from services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of
 from services.web.live import frames
+from services.web.live.events import EventFeed
 from services.web.live.feed import BEAT_S
 from services.web.live.fleet import FleetFeed
 from services.web.live.jobs import JobFeed
 from services.web.live.limited import LimitedView
+from services.web.live.tasks import TaskFeeds
 
 # What browsers wait before they come back.
 RETRY_MS = 1000
@@ -91,20 +94,41 @@ async def fleet(request: Request) -> Response:
     return followed(request, backends_of(request).fleet)
 
 
-def followed(request: Request, feed: JobFeed | FleetFeed) -> Response:
+async def events(request: Request) -> Response:
+    """`GET /live/events`: what happened to the fleet last, then each event."""
+    return followed(request, backends_of(request).events)
+
+
+async def tasks(request: Request) -> Response:
+    """`GET /live/tasks/N`: told when more tasks are known; `/calculations/N/tasks.json` has them."""
+    backends, job_id = backends_of(request), job_id_of(request)
+    await backends.engine_call("calc_info", job_id)  # refuses what is not there
+    with backends.tasks.reading(job_id):
+        pass  # too many are refused before the answer begins
+    number = frames.number_of(request.headers.get("last-event-id", ""))
+    return streamed(_task_events(backends.tasks, job_id, number))
+
+
+async def _task_events(feeds: TaskFeeds, job_id: int, number: int | None) -> AsyncIterator[bytes]:
+    with feeds.reading(job_id) as feed:
+        async for found in feed.follow(number):
+            yield feed.frames.of(found)
+
+
+def followed(request: Request, feed: JobFeed | FleetFeed | EventFeed) -> Response:
     """What happens at a feed after the last event that the reader has seen."""
     number = frames.number_of(request.headers.get("last-event-id", ""))
     return StreamingResponse(_frames(feed, number), media_type="text/event-stream", headers=_HEADERS)
 
 
-async def _frames(feed: JobFeed | FleetFeed, number: int | None) -> AsyncIterator[bytes]:
+async def _frames(feed: JobFeed | FleetFeed | EventFeed, number: int | None) -> AsyncIterator[bytes]:
     yield _RETRY
     async for events in feed.follow(number):
         yield feed.frames.of(events)
 
 
 async def log(request: Request) -> Response:
-    """`GET /live/log/N`: all lines of a job's log, then each new one; `end` with the job's last state."""
+    """`GET /live/log/N`: a job's log as it grows; `stage` has tasks done, `end` the last state."""
     backends, job_id = backends_of(request), job_id_of(request)
     seen = request.headers.get("last-event-id", request.query_params.get("after", "0"))
     after_id = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 19 else 0
@@ -130,6 +154,8 @@ async def _log_events(
                 last_id = response.lines[-1].id
                 lines = [answers.log_line(job_messages.decode_line(line)) for line in response.lines]
                 yield frames.event("lines", json.dumps(lines), str(last_id))
+                for each in _stages(response.lines):
+                    yield frames.event("stage", json.dumps(each._asdict()), str(last_id))
             if response.final_state:
                 yield frames.event("end", json.dumps({"state": response.final_state.lower()}), str(last_id))
                 return
@@ -137,6 +163,12 @@ async def _log_events(
         yield frames.event("broken", json.dumps({"code": exc.code().name}), str(last_id))
     finally:
         stream.cancel()
+
+
+def _stages(lines: Iterable[logs_pb2.LogLine]) -> list[log_progress.OperationProgress]:
+    """How far each operation is of which lines tell: the newest of each."""
+    found = filter(None, (log_progress.read(line.message) for line in lines))
+    return list({each.operation: each for each in found}.values())
 
 
 async def newest_jobs(request: Request) -> Response:
@@ -150,10 +182,18 @@ async def newest_fleet(request: Request) -> Response:
     return Response(backends_of(request).fleet.snapshot(), media_type="application/json")
 
 
+async def newest_events(request: Request) -> Response:
+    """`GET /live/events.json`: what happened to the fleet last, the newest first."""
+    return Response(backends_of(request).events.snapshot(), media_type="application/json")
+
+
 ROUTES = [
     Route("/live/jobs", jobs),
     Route("/live/fleet", fleet),
     Route("/live/log/{job_id:int}", log),
+    Route("/live/events", events),
+    Route("/live/tasks/{job_id:int}", tasks),
+    Route("/live/events.json", newest_events),
     Route("/live/jobs.json", newest_jobs),
     Route("/live/fleet.json", newest_fleet),
 ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from quakegrid import errors
 from services.web import description
-from services.web.pages import drawings, health, reports
+from services.web.api.calculations import backends_of, job_id_of
+from services.web.pages import drawings, health, operating, people, reports
 
 FILES = Path(__file__).with_name("static")
 
@@ -29,9 +31,27 @@ async def calculations(_request: Request) -> Response:
     return _page("calculations.html")
 
 
-async def calculation(_request: Request) -> Response:
+async def calculation(request: Request) -> Response:
     """`GET /calculations/N`: one of them, with its log."""
-    return _page("calculation.html")
+    return await _missing(request) or _page("calculation.html")
+
+
+async def tasks(request: Request) -> Response:
+    """`GET /calculations/N/tasks`: what each of its workers did when."""
+    return await _missing(request) or _page("tasks.html")
+
+
+async def _missing(request: Request) -> Response | None:
+    """The page for a calculation that there is not; None if there may be one."""
+    number = request.path_params["job_id"]
+    try:
+        await backends_of(request).engine_call("calc_info", job_id_of(request))
+    except errors.NotFoundError:
+        text = (FILES / "missing.html").read_text().replace("NUMBER", str(number))
+        return HTMLResponse(text, 404, headers={"Cache-Control": "no-store"})
+    except errors.QuakeGridError:
+        return None  # the page says what does not answer
+    return None
 
 
 async def cluster(_request: Request) -> Response:
@@ -65,10 +85,13 @@ ROUTES: list[BaseRoute] = [
     Route("/engine/", home),
     Route("/calculations", calculations),
     Route("/calculations/{job_id:int}", calculation),
+    Route("/calculations/{job_id:int}/tasks", tasks),
     Route("/engine/{job_id:int}/outputs", outputs),
     Route("/cluster", cluster),
     Route("/examination", examination),
     *health.ROUTES,
+    *operating.ROUTES,
+    *people.ROUTES,
     Route("/docs", docs),
     Route("/openapi.json", openapi),
     *drawings.ROUTES,

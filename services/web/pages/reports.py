@@ -27,6 +27,8 @@ MOST_RECORD_BYTES = 6 << 20
 RECORDS_TIMEOUT_S = 30.0
 # Of a figure; a screen shows no more.
 STEPS = 400
+# No session is so long.
+LATEST_S = 1e9
 SHOWN = 20
 
 Blocks = list[task_records_pb2.TaskRecordBlock]
@@ -98,4 +100,39 @@ def _as_json(job: Job, fleet: FleetStatus | None, blocks: Blocks | None) -> dict
     }  # fmt: skip
 
 
-ROUTES = [Route("/calculations/{job_id:int}/report.json", report)]
+async def tasks(request: Request) -> Response:
+    """`GET /calculations/N/tasks.json`: what each worker did when, in all or from `from` to `to`."""
+    backends, job_id = backends_of(request), job_id_of(request)
+    await backends.engine_call("calc_info", job_id)  # refuses what is not there
+    window_s = _window(request)
+    if window_s is not None:
+        text = await backends.tasks.window(job_id, window_s)
+    else:
+        with backends.tasks.reading(job_id) as feed:
+            await feed.wait_for_first()
+            text = await feed.shown()
+    return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _window(request: Request) -> tuple[float, float] | None:
+    """Seconds since the session was opened.
+
+    Raises:
+        UsageError: they are no numbers, or not in order.
+    """
+    given = [request.query_params.get(name) for name in ("from", "to")]
+    if given == [None, None]:
+        return None
+    try:
+        from_s, to_s = (float(text or "") for text in given)
+    except ValueError:
+        raise errors.UsageError("give `from` and `to` in seconds, both or none") from None
+    if not 0 <= from_s < to_s < LATEST_S:
+        raise errors.UsageError("`from` and `to` are seconds since the session was opened, in order")
+    return from_s, to_s
+
+
+ROUTES = [
+    Route("/calculations/{job_id:int}/report.json", report),
+    Route("/calculations/{job_id:int}/tasks.json", tasks),
+]

@@ -21,6 +21,8 @@ from starlette.types import Receive, Scope, Send
 from quakegrid import errors
 
 MOST_NAME_CHARS = 200
+# Of a file that is read as a whole: pictures and parameters have some 100 KB.
+MOST_READ_BYTES = 64 << 20
 
 
 class HandedFile:
@@ -45,8 +47,14 @@ class HandedFile:
         )
 
     async def read(self) -> bytes:
-        """All of it, for small files; closes it."""
+        """All of it, for small files; closes it.
+
+        Raises:
+            QuakeGridError: it is no small file.
+        """
         try:
+            if self.found.st_size > MOST_READ_BYTES:
+                raise errors.QuakeGridError(f"{self.name} has more than {MOST_READ_BYTES >> 20} MB")
             return await asyncio.to_thread(self._read)
         finally:
             self.close()

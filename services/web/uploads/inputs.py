@@ -63,7 +63,7 @@ class Inputs:
         shared = settings.shared_dir
         # What people send passes through the second, and records of what they have taken are there.
         self.passing = settings.state_dir / FOLDER
-        self.root = Path(shared, user_name, FOLDER) if shared else self.passing
+        self.root = Path(shared, user_name, FOLDER) if _may_write(shared, user_name) else self.passing
         self._quota_bytes = settings.web_quota_bytes
 
     def new_folder(self, *, is_passing: bool = False) -> Path:
@@ -167,6 +167,14 @@ class Inputs:
     def _paths(self, pattern: str) -> list[Path]:
         found = (path for root in {self.root, self.passing} if root.is_dir() for path in root.glob(pattern))
         return [path for _, path in zip(range(MOST_FOLDERS), found, strict=False)]
+
+
+def _may_write(shared: str, user_name: str) -> bool:
+    """Whether this user may have a folder in a shared one, which may be for people only."""
+    if not shared:
+        return False
+    own = Path(shared, user_name)
+    return os.access(own if own.exists() else shared, os.W_OK | os.X_OK)
 
 
 def size_of(folder: Path) -> int:

@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import pytest
 
+from quakegrid.settings import config
 from quakegrid.settings.agent_accounts import AgentAccounts
 from quakegrid.transport.audited_calls import Auditor
 from services.agent.node.doors.command_lines import LocalSocket
+from services.agent.node.doors.driver_runs import DriverRuns
 from services.agent.node.doors.notifications import Notifications
 from services.agent.node.doors.preparation import Preparation
 from services.agent.node.doors.socket_audit import SocketAudit
@@ -112,7 +114,8 @@ def played(folder: Path, request: dict[str, Any], play: Play) -> list[tuple[str,
         preparation = Preparation(accounts, OwnCertifier("x" * 40))
         notifications = Notifications(found, (), folder, preparation.again)
         audit = SocketAudit(cast("Auditor", FakeAuditor()))
-        local = LocalSocket(found, accounts, path, preparation, notifications, audit)
+        runs = DriverRuns(found, notifications, config.load_settings(folder, {}), preparation.again)
+        local = LocalSocket(found, accounts, path, preparation, runs, audit)
         local.bind()
         local.start()
         line = Line(*await asyncio.open_unix_connection(path))

@@ -195,6 +195,25 @@ def test_delete_job_removes_rows_and_files(client: DbClient, tmp_path: Path) -> 
         client.jobs.get_job(job.id)
 
 
+def test_files_that_cannot_be_removed_are_said_and_noted(client: DbClient, tmp_path: Path) -> None:
+    """With their owner, for who can remove them; until that is told they stay on the list."""
+    one, other = new_job(client, tmp_path), new_job(client, tmp_path)
+    paths = [Path(f"{job.ds_calc_dir}.hdf5") for job in (one, other)]
+    for path in paths:
+        path.mkdir()  # which not even root can unlink
+
+    files = client.jobs.delete_job_and_files(one.id, "ada")
+    answer = client.call("del_calc", other.id, "ada")
+
+    assert files.left == [str(paths[0])]
+    assert files.gone == [f"{one.ds_calc_dir}_tmp.hdf5"]
+    assert answer == {"success": str(other.id), "hdf5paths": [str(paths[1]), f"{other.ds_calc_dir}_tmp.hdf5"]}
+    query = "SELECT path, user_name FROM quakegrid_left_file ORDER BY path"
+    assert client.call(query).rows == tuple((str(path), "ada") for path in sorted(paths))
+    client.call("DELETE FROM quakegrid_left_file WHERE path IN (?X)", [str(paths[0])])
+    assert client.call(query).rows == ((str(paths[1]), "ada"),)
+
+
 def test_delete_job_is_refused_with_reason(client: DbClient) -> None:
     """Running jobs, parents and other people's jobs stay."""
     parent = new_job(client)

@@ -167,6 +167,21 @@ def test_info_counts(dbserver: LocalDbServer, client: DbClient, care: DatabaseCa
     assert (info.upstream_version, info.quakegrid_version) == ("0010", "0016")
     assert (info.log_retention_days, info.log_retention_bytes) == (0, 0)
     assert info.file_bytes > 0
+    assert info.backup_time is None
+
+
+def test_info_tells_the_last_backup(care: DatabaseCare, tmp_path: Path) -> None:
+    """When it was, and how large; a copy that was refused does not count."""
+    before_time = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    stored_bytes = care.backup(tmp_path / "copy")
+    with pytest.raises(errors.UsageError):
+        care.backup(tmp_path / "copy")
+
+    info = care.info()
+
+    assert info.backup_time is not None
+    assert before_time <= info.backup_time <= dt.datetime.now(dt.UTC)
+    assert info.backup_bytes == stored_bytes == (tmp_path / "copy").stat().st_size
 
 
 def test_vacuum_says_when_the_file_shrinks_later(

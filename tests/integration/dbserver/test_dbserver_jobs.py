@@ -387,3 +387,34 @@ def test_outputs_are_registered_once(client: DbClient, channel: grpc.Channel) ->
         client.outputs.get_output(99)
     with pytest.raises(grpc.RpcError, match="no job 99"):
         stub.RegisterOutputs(outputs_pb2.RegisterOutputsRequest(request_id="two", job_id=99))
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.ABORTED])
+def test_reopened_job_has_nothing_of_its_first_try(client: DbClient, state: JobState) -> None:
+    """It waits for its turn again, anybody may hold it, its outputs are gone, and its log is there."""
+    job = client.jobs.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada")
+    client.jobs.transition(job.id, JobState.EXECUTING)
+    client.jobs.renew_hold(job.id, "node1/77", 60.0)
+    client.call("create_outputs", job.id, [["hcurves", "Hazard Curves", 1.0]], 1.0)
+    client.call("update_job_checksum", job.id, 4711)
+    client.jobs.transition(job.id, state, "no more power")
+
+    again = client.jobs.reopen(job.id)
+
+    assert (again.state, again.is_running, again.stop_time) == (JobState.SUBMITTED, True, None)
+    assert (again.state_reason, again.size_mb, again.resume_count) == ("", None, 1)
+    assert client.outputs.list_outputs(job.id) == []
+    assert client.jobs.renew_hold(job.id, "node1/78", 60.0) is JobState.SUBMITTED
+    client.call("update_job_checksum", job.id, 4712)
+    assert [line.message for line in client.logs.list_log(job.id)] == ["no more power"]
+    client.jobs.transition(job.id, JobState.FAILED)
+    assert client.jobs.reopen(job.id).resume_count == 2
+
+
+def test_only_a_job_that_ended_badly_is_reopened(client: DbClient) -> None:
+    """Not one that waits, runs, is complete or was deleted."""
+    job = client.jobs.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada")
+    for state in (JobState.SUBMITTED, JobState.EXECUTING, JobState.COMPLETE, JobState.DELETED):
+        client.jobs.transition(job.id, state)
+        with pytest.raises(errors.StateError, match=f"is {state}; only a job that failed"):
+            client.jobs.reopen(job.id)

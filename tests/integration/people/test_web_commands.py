@@ -69,11 +69,13 @@ def test_password_is_set_from_standard_input(master: Master) -> None:
     """For somebody new with a role, then for the same person; it is taken away by `revoke`."""
     added = master("user", "add", "anna", "--role", "operator", "--password", types=f"{PASSWORD}\n")
     changed = master("user", "password", "anna", types="another password\n")
+    listed = master("user", "list")[0].splitlines()[-1].split()
     none = master("user", "password", "anna", "--none")
     again = master("user", "password", "anna", types=f"{PASSWORD}\n")
     revoked = master("user", "revoke", "anna")
 
     assert [code for _, _, code in (added, changed, none, again, revoked)] == [0] * 5
+    assert listed[:4] == ["anna", "operator", "password", "valid"]
     assert "anna (operator) logs in at the web pages with the new password" in added[1]
     assert "anna has no password any more" in none[1]
     assert "revoked: the password of anna" in revoked[1]

@@ -118,10 +118,15 @@ def test_service_that_went_is_said_and_comes_back(
 
 
 def test_calculation_that_is_not_there_is_said(page: Page, web: Web) -> None:
-    """In words."""
-    page.goto("/calculations/4711")
+    """In words, and with a status for programs; without a false alarm, and with nothing to do to it."""
+    for path in ("/calculations/4711", "/calculations/4711/tasks"):
+        response = page.goto(path)
 
-    expect(page.locator("h1")).to_have_text("There is no calculation 4711.")
+        assert response is not None
+        assert response.status == 404
+        expect(page.locator("h1")).to_have_text("There is no calculation 4711.")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        expect(page.get_by_role("textbox")).to_have_count(0)
 
 
 @pytest.mark.parametrize("path", ["/calculations", "/calculations/1", "/cluster"])

@@ -30,6 +30,7 @@ def test_words_of_a_lane_reach_whom_they_are_for(tmp_path: Path) -> None:
             on_overdue=heard.append,
             on_placed=lambda session_id, endpoint: heard.append((session_id, endpoint)),
             on_failed=lambda session_id, reason: heard.append((session_id, reason)),
+            on_lost=lambda port, reason: heard.append((port, reason)),
         ),
     )
     overdue = lane_pb2.TaskOverdue(session_id=5, worker_id="w1")

@@ -48,7 +48,7 @@ class Door:
     def __init__(self) -> None:
         self.rows = {
             "anna": PasswordRow("anna", "operator", "new secret"),
-            "olga": PasswordRow("olga", "user", "old secret", is_adopted=True),
+            "olga": PasswordRow("olga", "user", "old secret"),
             "rudi": PasswordRow("rudi", "user", ""),
         }
         self.hasher, self.kept = CountingHasher(), list[PasswordRow]()

@@ -114,12 +114,13 @@ def test_clock_offset_is_measured_as_ntp_does() -> None:
     assert clock == Clock(offset_s=10.0, round_trip_s=2.0)
 
 
-def test_shared_dir_that_is_another_folder_breaks() -> None:
-    """The node did not read what the master wrote."""
+def test_shared_dir_that_is_another_folder_is_a_note() -> None:
+    """The node did not read what the master wrote, so it is served."""
     (found,) = wrong(MASTER, [replace(VISIT, facts=replace(NODE, nonce=""))])
 
-    assert (found.check, found.severity) == ("shared_dir", Severity.BREAKS)
+    assert (found.check, found.severity) == ("shared_dir", Severity.NOTE)
     assert "not the same folder" in found.what
+    assert "over the lane" in found.breaks
 
 
 def test_shared_dir_that_is_missing_is_told_once() -> None:
@@ -129,7 +130,7 @@ def test_shared_dir_that_is_missing_is_told_once() -> None:
 
     (found,) = wrong(MASTER, [replace(VISIT, facts=facts)])
 
-    assert found.check == "shared_dir"
+    assert (found.check, found.severity) == ("shared_dir", Severity.NOTE)
     assert "No such file or directory" in found.what
 
 
@@ -150,13 +151,24 @@ def test_shared_dir_that_the_master_cannot_write_to_breaks() -> None:
     assert "Read-only" in found.what
 
 
-def test_several_machines_without_a_shared_dir_break() -> None:
-    """The engine needs one."""
-    master, node = replace(MASTER, shared_dir=""), replace(NODE, shared_dir="", nonce="")
+def test_full_shared_dir_breaks_also_where_it_is_seen() -> None:
+    """It is the folder in which the master writes."""
+    full = DiskFacts("shared_dir", "/shared", 1 << 40, 1 << 20)
 
-    (found,) = wrong(master, [replace(VISIT, facts=node)], SharedFolder())
+    (found,) = wrong(MASTER, [replace(VISIT, facts=replace(NODE, disks=(full,)))])
 
     assert (found.check, found.severity) == ("shared_dir", Severity.BREAKS)
+
+
+def test_several_machines_need_no_shared_dir() -> None:
+    """Their files are served."""
+    master, node = replace(MASTER, shared_dir=""), replace(NODE, shared_dir="", nonce="")
+
+    found = cluster_checks.check_cluster(master, [replace(VISIT, facts=node)], SharedFolder())
+
+    assert [each for each in found if each.severity is not Severity.OK] == []
+    (told,) = (each for each in found if each.check == "shared_dir")
+    assert "over the lanes" in told.what
 
 
 @pytest.mark.parametrize("facts", [None, replace(MASTER, core_count=2, shared_dir="")])

@@ -120,10 +120,10 @@ def test_what_is_wrong_with_a_node_is_said() -> None:
 
     found = core_visits.sum_up(nodes, answers, SHARED, Versions("3.11.7", "0.2.0", "3.26.2", "2.2.6"))
 
+    assert found[0].sees_shared_dir is False
     first, second, third = (node.trouble for node in found)
     assert first == (
         "no task ran on 1 of 2 cores",
-        "/shared is not the same folder there, or cannot be read",
         "QuakeGrid 0.1.0 there, 0.2.0 here",
     )
     assert second == ("its agent does not answer",)

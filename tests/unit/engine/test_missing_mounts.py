@@ -29,17 +29,22 @@ def test_missing_file_of_shared_dir_is_told_with_node_and_mount(error: Callable[
     told = missing_mounts.describe(error(FILE), FOLDER)
 
     node = socket.gethostname()
-    assert told.startswith(f"node {node} does not see {FILE}: shared_dir {FOLDER} must be mounted there")
+    assert told.startswith(
+        f"node {node} does not see {FILE}, and the driver serves no such file of the job: "
+    )
+    assert f"shared_dir {FOLDER} must be mounted there" in told
 
 
 def test_file_outside_of_shared_dir_and_no_shared_dir_have_words_of_their_own() -> None:
     """Mounting what is mounted would not help."""
     error = ERRORS["Python"](FILE)
 
-    assert "it must lie in shared_dir /elsewhere, which all nodes see" in missing_mounts.describe(
+    assert "it must lie in shared_dir /elsewhere, which all nodes mount" in missing_mounts.describe(
         error, "/elsewhere"
     )
-    assert "shared_dir must name a folder that is mounted on all nodes" in missing_mounts.describe(error, "")
+    assert "a folder that all nodes mount, which [directory] shared_dir names" in missing_mounts.describe(
+        error, ""
+    )
 
 
 @by_error

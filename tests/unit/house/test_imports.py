@@ -29,11 +29,13 @@ LAYERS: dict[str, set[str]] = {
     "jobs": {"api"},
     "inputs": set(),
     "blobs": {"wire"},
+    "journals": set(),
     "machine": {"settings", "blobs"},
     "transport": {"access", "settings", "machine"},
+    "files": {"wire", "blobs", "transport"},
     "nodes": {"internal", "transport"},
     "clients": {"access", "api", "internal", "settings", "jobs", "inputs", "machine", "transport", "nodes"},
-    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"},
+    "session": {"api", "internal", "wire", "settings", "blobs", "transport", "nodes", "clients"} | {"files"},
     "reports": {"api", "settings", "jobs", "clients"},
     "notify": {"settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
@@ -42,7 +44,7 @@ LAYERS: dict[str, set[str]] = {
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
-    | {"notify"},
+    | {"journals", "notify", "files"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor", "notify", "inputs"},
 }
@@ -51,11 +53,15 @@ PURE = (
     "services.lane.tasks",
     "services.broker.fleet",
     "services.broker.lanes.ports",
+    "services.broker.happenings.notable",
+    "services.broker.happenings.ring",
     "services.agent.rules",
     "quakegrid.doctor.checks",
     "quakegrid.access",
+    "quakegrid.journals.records",
     "quakegrid.inputs.names",
     "quakegrid.inputs.closure",
+    "quakegrid.files.rules",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",

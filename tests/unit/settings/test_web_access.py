@@ -35,7 +35,7 @@ def test_all_of_it_is_read(tmp_path: Path) -> None:
         tmp_path,
         "mode = read_only\nhosts = Quakes.Example, [::1]\norigins = https://maps.example/ http://a:8080\n"
         "certificate = /c.pem\nprivate_key = /k.pem\nproxies = 10.0.0.5 www-data@127.0.0.1, 2001:DB8::5\n"
-        "proxy_user_header = X-Remote-User\npam_service = login",
+        "proxy_user_header = X-Remote-User",
     )
 
     assert found == WebAccess(
@@ -46,7 +46,6 @@ def test_all_of_it_is_read(tmp_path: Path) -> None:
         "/k.pem",
         (WebProxy("10.0.0.5"), WebProxy("127.0.0.1", "www-data"), WebProxy("2001:db8::5")),
         "x-remote-user",
-        "login",
     )
     assert found.mode_at("127.0.0.1") is WebMode.READ_ONLY
     assert found.is_tls_at("127.0.0.1")
@@ -57,7 +56,7 @@ def test_all_of_it_is_read(tmp_path: Path) -> None:
     "line", ["mode = OPEN", "hosts = a b*", "hosts = http://a", "origins = *", "origins = maps.example",
              "certificate = c.pem", "proxies = 127.0.0.1", "proxies = ::1", "proxies = root@10.0.0.5",
              "proxies = proxy.example", "proxies = 10.0.0.0/8", "proxies = a b@127.0.0.1",
-             "proxy_user_header = X Y", "pam_service = ../x"]
+             "proxy_user_header = X Y"]
 )  # fmt: skip
 def test_what_is_not_allowed_is_refused(tmp_path: Path, line: str) -> None:
     """A proxy on this machine is an account's: others reach the port from the same address."""

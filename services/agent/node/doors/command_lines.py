@@ -14,19 +14,18 @@ import json
 import logging
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quakegrid.errors import QuakeGridError, StateError, UsageError
+from quakegrid.errors import NotAllowedError, QuakeGridError, StateError, UsageError
 from quakegrid.machine import service_life
 from quakegrid.machine.own_cluster import MAX_SOCKET_PATH_BYTES
 from services.agent.node.doors import askers, request_checks
 from services.agent.node.doors.askers import MAX_COMMAND_LINES, Asker, AskerCounts
-from services.agent.node.doors.notifications import Notifications
+from services.agent.node.doors.driver_runs import DriverRun, DriverRuns
 from services.agent.node.doors.preparation import Preparation
 from services.agent.node.doors.socket_audit import SocketAudit
-from services.agent.node.drivers import DriverEnd, DriverFiles, Drivers
+from services.agent.node.drivers import DriverFiles, Drivers
 from services.agent.node.persons.accounts import NodeAccounts
 from services.agent.node.persons.shared_socket import open_to_group
 from services.agent.packets import MAX_GIVEN, close_all
@@ -47,7 +46,7 @@ class LocalSocket:
         accounts: of this node.
         path: of the socket, in the folder `run` of the state directory.
         preparation: gives each driver its certificate and its account.
-        notifications: told of the ends of drivers.
+        runs: of drivers.
         audit: is told who asks.
     """
 
@@ -57,11 +56,11 @@ class LocalSocket:
         accounts: NodeAccounts,
         path: Path,
         preparation: Preparation,
-        notifications: Notifications,
+        runs: DriverRuns,
         audit: SocketAudit,
     ) -> None:
         self._drivers, self._accounts, self._path = drivers, accounts, path
-        self._preparation, self._notifications, self._audit = preparation, notifications, audit
+        self._preparation, self._runs, self._audit = preparation, runs, audit
         self._is_shared = False  # open to the members of a group
         self._counts = AskerCounts()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,7 +142,9 @@ class LocalSocket:
                 except QuakeGridError as exc:
                     log.warning("local_request_refused reason=%s", exc)
                     self._audit.refused(asker, exc)
-                    await _send(connection, {"event": "refused", "message": str(exc)})
+                    is_forbidden = isinstance(exc, NotAllowedError)
+                    refusal = {"event": "refused", "message": str(exc), "is_forbidden": is_forbidden}
+                    await _send(connection, refusal)
         except (OSError, TimeoutError) as exc:
             log.warning("local_request_failed reason=%r", exc)
         finally:
@@ -172,11 +173,11 @@ class LocalSocket:
                 ended.set_result((code, reason))
 
         _check_count(self._drivers, asker)
-        name = self._start(request, _files_of(connection, request, fds), on_end, account)
+        run = self._runs.start(request, _files_of(connection, request, fds), on_end, account)
         close_all(fds)
         fds.clear()
         self._audit.asked(asker, request)
-        listening = loop.create_task(self._pass_signals(connection, name, rest))
+        listening = loop.create_task(self._pass_signals(connection, run, rest))
         is_left = False
         try:
             waits: tuple[asyncio.Future[Any], ...] = (ended, listening)
@@ -192,27 +193,9 @@ class LocalSocket:
         finally:
             listening.cancel()
             # Nobody would read the events of a driver that is not detachable.
-            (self._drivers.detach if is_left else self._drivers.terminate)(name)
+            (run.detach if is_left else run.terminate)()
 
-    def _start(
-        self, request: dict[str, Any], files: DriverFiles, on_end: DriverEnd, account: Account | None
-    ) -> str:
-        """Start a driver, and tell the ends of its jobs when it has ended; its name."""
-        jobs_fd = self._notifications.open_job_list()
-
-        def on_driver_end(code: int, reason: str) -> None:
-            self._notifications.on_driver_end(request, jobs_fd)
-            on_end(code, reason)
-
-        try:
-            return self._drivers.start(
-                request, replace(files, jobs_fd=jobs_fd), on_driver_end, account=account
-            )
-        except (QuakeGridError, OSError):
-            os.close(jobs_fd)
-            raise
-
-    async def _pass_signals(self, connection: socket.socket, name: str, rest: bytes) -> None:
+    async def _pass_signals(self, connection: socket.socket, run: DriverRun, rest: bytes) -> None:
         """Pass signals on until the command line is gone.
 
         Raises:
@@ -223,7 +206,7 @@ class LocalSocket:
         while True:
             *lines, buffer = buffer.split(b"\n")
             for line in lines:
-                self._drivers.signal(name, request_checks.read_signal(line))
+                run.signal(request_checks.read_signal(line))
             if len(buffer) > request_checks.MAX_SIGNAL_BYTES:
                 raise UsageError("a line is too long to name a signal")
             try:

@@ -19,13 +19,10 @@ from typing import Any
 
 from quakegrid.errors import QuakeGridError
 from services.agent.node.drivers import DriverFiles, Drivers
-from services.agent.packets import close_all
 from services.agent.rules.persons import Account
 
 log = logging.getLogger("quakegrid.agent")
 Request = dict[str, Any]
-MAX_JOBS = 1000
-MAX_ID = 2**63 - 1
 # How long the start of a child is tried again, as when the template has died with its drivers.
 TRIES, PAUSE_S = 600, 1.0
 _SUFFIX = ".notification.json"
@@ -53,20 +50,11 @@ class Notifications:
         self._drivers, self._for_all, self._folder, self._prepare = drivers, for_all, folder, prepare
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def open_job_list(self) -> int:
-        """A memfd into which a driver writes the ids of its jobs.
-
-        Raises:
-            OSError: there is no descriptor left.
-        """
-        return os.memfd_create("driver_jobs", os.MFD_CLOEXEC)
-
-    def on_driver_end(self, request: Request, jobs_fd: int) -> None:
-        """Tell the ends of the jobs of a driver that has ended, if wanted; closes the list of jobs."""
-        job_ids = read_job_ids(jobs_fd)
+    def on_driver_end(self, request: Request, job_ids: Sequence[int]) -> None:
+        """Tell the ends of the jobs of a driver that has ended, if wanted."""
         targets = [*request["notify"], *self._for_all]
         if job_ids and targets:
-            self._begin(request | {"job_ids": job_ids, "notify": targets})
+            self._begin(request | {"job_ids": list(job_ids), "notify": targets})
 
     def take_up(self) -> None:
         """Tell what an earlier agent could not tell."""
@@ -133,17 +121,6 @@ class Notifications:
                 os.close(fd)
         except OSError as exc:
             log.warning("notification_lost jobs=%s reason=%s", request["job_ids"], exc)
-
-
-def read_job_ids(jobs_fd: int) -> list[int]:
-    """The ids that a driver has written; closes the memfd. What is no id of a job is passed over."""
-    try:
-        data = os.pread(jobs_fd, 20 * MAX_JOBS, 0)
-    finally:
-        close_all([jobs_fd])
-    words = [word for word in data.split() if word.isdigit() and len(word) < 20]
-    ids = dict.fromkeys(number for number in map(int, words) if 0 < number <= MAX_ID)
-    return list(ids)[:MAX_JOBS]
 
 
 def _on_end(code: int, reason: str) -> None:

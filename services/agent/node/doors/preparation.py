@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from quakegrid import errors
@@ -11,7 +10,7 @@ from services.agent.node.doors import askers
 from services.agent.node.doors.askers import Asker, Person
 from services.agent.node.driver_certificates import DriverCertifier
 from services.agent.node.persons.accounts import NodeAccounts
-from services.agent.rules.persons import ROOT_ID, Account
+from services.agent.rules.persons import Account
 
 Request = dict[str, Any]
 # The first argument of a driver that starts a calculation which a service was sent.
@@ -53,17 +52,19 @@ class Preparation:
 
         Raises:
             NotAllowedError: the command line is none of a service's account or root's, which hold the authkey
-                and so could have this person's processes on every node anyway; or it would run as root.
+                and so could have this person's processes on every node anyway; or a calculation would run
+                as the agent's account.
         """
         name = request["for_person"]
         if not asker.is_trusted:
             raise errors.NotAllowedError(f"you are {asker.name} and cannot ask for {name[:80]!a}")
         number = await self._accounts.number_for(name)
         request, account = await self.again(request | {"person": name, "account_id": number})
-        if account is None and os.geteuid() == ROOT_ID and request["argv"][:1] == [START]:
+        if account is None and request["argv"][:1] == [START]:
             raise errors.NotAllowedError(
-                f"the agent runs as root and cannot change users, so the calculation of {name[:80]!a} would "
-                "run as root; let an administrator install the services with `quakegrid install`"
+                f"the calculation of {name[:80]!a} would run as the account of the services, as the agent of "
+                "this machine cannot change users; start it with `quakegrid run`, or let an administrator "
+                "install the services with `quakegrid install`"
             )
         if account is not None:  # the environment is that of the service
             request["environ"] = request["environ"] | {"HOME": account.home, "USER": account.name}

@@ -94,7 +94,9 @@ class OrdersServicer(orders_pb2_grpc.OrdersServicer):
         queue = self._agent.watch()
         try:
             status = partial(self._agent.status, with_samples=True)
-            async for message in sampled(queue, status) if request.with_samples else beating(queue):
+            async for message in (
+                sampled(queue, status) if request.with_samples else beating(queue, self._agent.limits.sample)
+            ):
                 yield message
         finally:
             self._agent.fleet_watch_count -= request.is_fleet

@@ -25,6 +25,7 @@ from services.agent.rules.stopped_workers import StoppedWorkers
 
 log = logging.getLogger("quakegrid.agent")
 SAMPLE_S = 1.0
+MEBIBYTE = 1 << 20
 # Pipes for what a worker prints, and what is open for a moment when it starts.
 FILES_A_CORE = 4
 
@@ -114,6 +115,19 @@ class NodeLimits:
         for worker in status.workers:
             worker.resident_bytes = resident.get(worker.worker_id, 0)
             worker.cpu_s = self._watch.cpu_s(worker.pid) if worker.pid else 0.0
+
+    def sample(self) -> nodes_pb2.NodeSample:
+        """Memory and load of the node, as `watch` saw them last; rounded, since nobody looks closer."""
+        memory = self._memory
+        found = nodes_pb2.NodeSample(
+            memory_used_bytes=memory.used_bytes & -MEBIBYTE,
+            memory_total_bytes=memory.total_bytes & -MEBIBYTE,
+            soft_percent=self._rules.soft_percent,
+            hard_percent=self._rules.hard_percent,
+        )
+        with contextlib.suppress(OSError):
+            found.load_average = round(os.getloadavg()[0], 1)
+        return found
 
     def _sample(self) -> bool:
         """Take a sample of the memory. Without a free descriptor, keep the last sample and return False."""

@@ -1,4 +1,4 @@
-import { byId, element, follow, megabytes, moment, progress, seconds, tell } from "/static/common.js";
+import { byId, element, follow, jobOfRow, megabytes, moment, progress, seconds, tell } from "/static/common.js";
 import { showActions } from "/static/actions.js";
 import { showPictures } from "/static/pictures.js";
 import { offerParameters, showReport } from "/static/report.js";
@@ -24,7 +24,7 @@ function drawFacts() {
     ["Mode", job.calculation_mode],
     ["User", job.user_name],
     ["Started", moment(job.start_s)],
-    ["Took", seconds((job.stop_s ?? Date.now() / 1000) - job.start_s)],
+    ["Took", job.stop_s || job.is_running ? seconds((job.stop_s ?? Date.now() / 1000) - job.start_s) : ""],
     ["Starts from", job.hazard_calculation_id ? element("a", { text: String(job.hazard_calculation_id), href: `/calculations/${job.hazard_calculation_id}` }) : ""],
     ["Size", megabytes(job.size_mb)],
     ["Node", job.host],
@@ -65,12 +65,7 @@ async function findJob() {
     return;
   }
   const row = await response.json();
-  job ??= {
-    id: row.id, description: row.description, state: row.status, state_reason: "", user_name: row.owner,
-    calculation_mode: row.calculation_mode, is_running: row.is_running, hazard_calculation_id: row.parent_id,
-    start_s: Date.parse(row.start_time.replace(", ", "T").replace(" UTC", "Z")) / 1000, stop_s: null,
-    size_mb: row.size_mb, host: "",
-  };
+  job ??= jobOfRow(row);
   take(job);
 }
 

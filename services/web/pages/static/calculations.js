@@ -1,7 +1,10 @@
-import { byId, element, follow, megabytes, moment, progress, seconds, tell } from "/static/common.js";
+import { byId, element, follow, jobOfRow, megabytes, moment, progress, seconds, tell } from "/static/common.js";
 
 const jobs = new Map();
+const older = new Map(); // those that are not followed any more, as they were when they were asked for
+const PAGE = 200;
 let sessions = new Map();
+let tagged = null; // ids of those with the chosen tag, or null for all
 
 function took(job) {
   if (job.stop_s) return seconds(job.stop_s - job.start_s);
@@ -30,11 +33,11 @@ function isWanted(job) {
   const text = byId("find").value.toLowerCase();
   const state = byId("state").value;
   const words = `${job.id} ${job.description} ${job.user_name} ${job.calculation_mode}`.toLowerCase();
-  return words.includes(text) && (!state || job.state === state);
+  return words.includes(text) && (!state || job.state === state) && (!tagged || tagged.has(job.id));
 }
 
 function draw() {
-  const wanted = [...jobs.values()].filter(isWanted).sort((one, other) => other.id - one.id);
+  const wanted = [...new Map([...older, ...jobs]).values()].filter(isWanted).sort((one, other) => other.id - one.id);
   byId("jobs").replaceChildren(...wanted.map(row));
   byId("none").hidden = wanted.length > 0;
 }
@@ -46,11 +49,12 @@ follow("/live/jobs", {
   jobs: (data) => {
     jobs.clear();
     for (const job of data.jobs) jobs.set(job.id, job);
+    byId("older").hidden = jobs.size < PAGE;
     connected(data.is_connected);
     draw();
   },
   job: (job) => { jobs.set(job.id, job); draw(); },
-  gone: (job) => { jobs.delete(job.id); draw(); },
+  gone: (job) => { jobs.delete(job.id); older.delete(job.id); draw(); },
   connection: (data) => connected(data.is_connected),
 });
 follow("/live/fleet", {
@@ -59,6 +63,39 @@ follow("/live/fleet", {
     draw();
   },
 });
+async function rows(query) {
+  const response = await fetch(`/v1/calc/list?${query}`).catch(() => null);
+  tell("list", response?.ok ? "" : "The dbserver does not answer; try again.");
+  return response?.ok ? response.json() : null;
+}
+
+async function showOlder() {
+  const found = await rows(`limit=${PAGE}&offset=${jobs.size + older.size}`);
+  if (!found) return;
+  for (const row of found) older.set(row.id, jobOfRow(row));
+  byId("older").hidden = found.length < PAGE;
+  draw();
+}
+
+async function chooseTag() {
+  const tag = byId("tag").value;
+  const found = tag ? await rows(`limit=1000&filter_by_tag=${encodeURIComponent(tag)}`) : null;
+  if (tag !== byId("tag").value) return; // another one was chosen meanwhile
+  tagged = found && new Set(found.map((row) => row.id));
+  for (const row of found ?? []) if (!jobs.has(row.id)) older.set(row.id, jobOfRow(row));
+  draw();
+}
+
+async function listTags() {
+  const answer = await fetch("/v1/calc/list_tags").then((response) => response.json()).catch(() => null);
+  const chosen = byId("tag").value;
+  byId("tag").replaceChildren(element("option", { value: "", text: "any" }), ...(answer?.tags ?? []).map((tag) => element("option", { text: tag })));
+  byId("tag").value = chosen;
+}
+
+byId("older").addEventListener("click", showOlder);
+byId("tag").addEventListener("input", chooseTag);
+listTags();
 byId("find").addEventListener("input", draw);
 byId("state").addEventListener("input", draw);
 setInterval(draw, 1000);

@@ -25,12 +25,25 @@ export const moment = (value) => (value ? new Date(value * 1000).toLocaleString(
 export const megabytes = (value) =>
   value === null || value < 0 ? "" : value > 0 && value < 1 / 1024 ? "under 1 kB" : value < 1 ? `${Math.round(value * 1024)} kB` : value < 1024 ? `${value.toFixed(1)} MB` : `${(value / 1024).toFixed(1)} GB`;
 
+export const gigabytes = (bytes) => `${(bytes / 2 ** 30).toFixed(bytes < 10 * 2 ** 30 ? 1 : 0)} GB`;
+
+/** A number of things: "1 task", "2 tasks". */
+export const counted = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
 /** Give something to the person as a file. */
 export function save(content, name) {
   const address = URL.createObjectURL(content);
   element("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
+
+/** A calculation as pages know it, of a row of the engine's list. */
+export const jobOfRow = (row) => ({
+  id: row.id, description: row.description, state: row.status, state_reason: "", user_name: row.owner,
+  calculation_mode: row.calculation_mode, is_running: row.is_running, hazard_calculation_id: row.parent_id,
+  start_s: Date.parse(row.start_time.replace(", ", "T").replace(" UTC", "Z")) / 1000, stop_s: null,
+  size_mb: row.size_mb, host: "",
+});
 
 const troubles = new Map();
 
@@ -57,13 +70,16 @@ export function follow(address, handlers) {
   return source;
 }
 
-/** The share of tasks that are done, of what the broker knows of a session. */
+/** The share of tasks that are done, of what the broker knows of a session, and what time the others need. */
 export function progress(session) {
-  const all = session.done_count + session.queued_count + session.running_count;
+  const left = session.queued_count + session.running_count;
+  const all = session.done_count + left;
   const bar = element("progress", { max: Math.max(1, all), value: session.done_count });
-  bar.title = `${session.done_count} of ${all} tasks so far`;
+  bar.title = `${session.done_count} of ${counted(all, "task")} so far`;
   bar.setAttribute("aria-label", bar.title);
-  return bar;
+  const isKnown = left > 0 && session.done_rate_hz > 0;
+  const words = isKnown ? `${session.done_count} of ${all}, about ${seconds(left / session.done_rate_hz)} left of these` : left ? `${session.done_count} of ${all}` : "";
+  return element("span", { className: "progress" }, bar, element("span", { text: words, className: "soft" }));
 }
 
 for (const link of document.querySelectorAll("nav a")) {

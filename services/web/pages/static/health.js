@@ -1,4 +1,5 @@
-import { byId, element, megabytes, moment, tell } from "/static/common.js";
+import { byId, counted, element, megabytes, moment, seconds, tell } from "/static/common.js";
+import { showEvents } from "/static/events.js";
 
 const WORDS = { breaks: "Makes calculations fail", slows: "Makes calculations slow", note: "To know" };
 const MARK = { breaks: "failed", slows: "executing", note: "soft" };
@@ -17,7 +18,7 @@ function drawFindings(doctor) {
   const fine = found.filter((each) => each.severity === "ok");
   byId("findings").replaceChildren(...(bad.length || !doctor ? bad.map(finding) : [element("p", { text: "Nothing would break or slow a calculation.", className: "complete" })]));
   byId("fine-box").hidden = fine.length === 0;
-  byId("fine-words").textContent = `${fine.length} checks were fine`;
+  byId("fine-words").textContent = `${counted(fine.length, "check")} ${fine.length === 1 ? "was" : "were"} fine`;
   byId("fine").replaceChildren(...fine.map((each) => element("li", { text: `${each.node ? `${each.node}: ` : ""}${each.what}` })));
 }
 
@@ -28,13 +29,44 @@ function drawServices(status) {
     element("td", { text: each.pid ? String(each.pid) : "" }), element("td", { text: each.version ?? "" }))));
 }
 
+/** How old the last copy is; a database that was never copied is a risk. */
+function backupWords(database) {
+  const age = database.backup_time ? Date.now() / 1000 - Date.parse(database.backup_time) / 1000 : null;
+  if (age === null) return "none is known; `quakegrid db backup FILE` makes one";
+  return `${age > 2 * 86400 ? `${Math.floor(age / 86400)} days` : seconds(age)} ago, ${megabytes(database.backup_bytes / 2 ** 20)}`;
+}
+
+/** Credentials and certificates by their end, and the audit log: for those who look after the cluster. */
+async function showPeople() {
+  const response = await fetch("/cluster/people.json").catch(() => null);
+  tell("people", response?.ok || response?.status === 403 ? "" : "The credentials and the audit log cannot be shown; examine again.");
+  if (!response?.ok) return;
+  const { people, nodes, audit } = await response.json();
+  byId("people-box").hidden = byId("audit-box").hidden = false;
+  const rows = [...people.map((each) => [each.name, each.role, each]), ...nodes.map((each) => [each.host, "node", each])];
+  byId("no-people").hidden = rows.length > 0;
+  byId("people-table").hidden = rows.length === 0;
+  byId("people").replaceChildren(...rows.map(([name, role, each]) => element("tr", {},
+    element("td", { text: name }), element("td", { text: role }), element("td", { text: each.is_soon ? "ends soon" : each.state, className: each.is_soon ? "failed" : each.state === "valid" ? "complete" : "soft" }), element("td", { text: moment(each.end_s) }))));
+  byId("audit").replaceChildren(...audit.map((each) => element("tr", {},
+    element("td", { text: moment(each.time_s) }), element("td", { text: each.role === each.who ? each.who : `${each.who} (${each.role})` }), element("td", { text: each.action }),
+    element("td", { text: [each.job_id ? `job ${each.job_id}${each.owner && each.owner !== each.who ? ` of ${each.owner}` : ""}` : "", each.about].filter(Boolean).join(", ") }),
+    element("td", { text: each.count > 1 ? `${each.outcome} × ${each.count}` : each.outcome, className: each.outcome === "OK" ? "" : "failed" }), element("td", { text: each.service }))));
+  findAudit();
+}
+
+function findAudit() {
+  const text = byId("find-audit").value.toLowerCase();
+  for (const row of byId("audit").children) row.hidden = !row.textContent.toLowerCase().includes(text);
+}
+
 function drawDatabase(database) {
   const facts = database ? [
     ["File", database.path], ["Size", megabytes(database.file_bytes / 2 ** 20)], ["Calculations", String(database.job_count)],
     ["Lines of logs", String(database.log_line_count)], ["Logs are kept", database.log_retention_days ? `${database.log_retention_days} days` : "for ever"],
-    ["SQLite", database.sqlite_version],
+    ["SQLite", database.sqlite_version], ["Last backup", backupWords(database)],
   ] : [["", "The dbserver does not tell of its database."]];
-  byId("database").replaceChildren(...facts.map(([name, value]) => element("div", { className: name === "File" ? "wide" : "" }, element("dt", { text: name }), element("dd", { text: value }))));
+  byId("database").replaceChildren(...facts.map(([name, value]) => element("div", { className: ["File", "Last backup"].includes(name) ? "wide" : "" }, element("dt", { text: name }), element("dd", { text: value }))));
 }
 
 async function examine() {
@@ -52,5 +84,8 @@ async function examine() {
   drawDatabase(found.database);
 }
 
-byId("again").addEventListener("click", examine);
+byId("again").addEventListener("click", () => { examine(); showPeople(); });
+byId("find-audit").addEventListener("input", findAudit);
 examine();
+showPeople();
+showEvents();

@@ -21,6 +21,7 @@ export async function showReport(job) {
 
 function drawTimes({ times, operations, retries, cores }) {
   byId("times-box").hidden = false;
+  byId("to-tasks").href = `/calculations/${jobId}/tasks`;
   const share = (part) => `${seconds(part)}${times.core_s > 0 ? ` (${Math.round((100 * part) / times.core_s)} %)` : ""}`;
   const facts = [
     ["Session", seconds(times.wall_s)], ["Workers", String(times.worker_count)], ["Tasks", String(times.task_count)],

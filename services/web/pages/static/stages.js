@@ -1,6 +1,6 @@
 // The stages of a calculation, made of what the engine says in its log of its progress.
 
-import { byId, element, seconds } from "/static/common.js";
+import { byId, counted, element, seconds } from "/static/common.js";
 
 const PROGRESS = /^\s*(\S+)\s+(\d{1,3})% \[(\d+) submitted, (\d+) queued\]/;
 const SENT = /^Sent (\d+) (\S+) tasks/;
@@ -14,15 +14,27 @@ export function takeLines(lines) {
     const at = Date.parse(`${time}Z`) / 1000;
     const sent = SENT.exec(message);
     const found = PROGRESS.exec(message);
-    if (sent) stage(sent[2], at).tasks = Number(sent[1]);
-    if (found) Object.assign(stage(found[1], at), { done: Number(found[2]), last: at, tasks: Number(found[3]) });
+    if (sent) send(stage(sent[2], at), Number(sent[1]));
+    if (found) Object.assign(stage(found[1], at), { done: Number(found[2]), last: at }, counts(stage(found[1], at), Number(found[3]) + Number(found[4])));
     isNew ||= Boolean(sent || found);
   }
   if (isNew) drawStages();
 }
 
+/** Tasks that were sent: an operation may run several times, each with tasks of its own. */
+function send(found, count) {
+  if (found.isCounted || found.now > 0) found.before += found.now;
+  Object.assign(found, { now: count, tasks: found.before + count, isCounted: false });
+}
+
+/** Tasks of which some are done: they may have become more, since long ones are split. */
+function counts(found, submitted) {
+  const now = Math.max(found.now, submitted);
+  return { now, tasks: found.before + now, isCounted: true };
+}
+
 function stage(name, at) {
-  if (!stages.has(name)) stages.set(name, { name, begin: at, last: at, done: 0, tasks: 0 });
+  if (!stages.has(name)) stages.set(name, { name, begin: at, last: at, done: 0, tasks: 0, before: 0, now: 0, isCounted: false });
   return stages.get(name);
 }
 
@@ -48,5 +60,5 @@ function bar(stage, next) {
   const state = isDone ? `done in ${seconds(spent)}` : isOver ? `ended at ${each.done} %` : `${each.done} %${left === null ? "" : `, about ${seconds(left)} left`}`;
   const shown = element("progress", { max: "100", value: String(each.done), "aria-label": `${each.name}: ${state}` });
   return element("li", {}, element("span", { text: each.name }), shown,
-    element("span", { text: `${state}${each.tasks ? `; ${each.tasks} tasks` : ""}`, className: "soft" }));
+    element("span", { text: `${state}${each.tasks ? `; ${counted(each.tasks, "task")}` : ""}`, className: "soft" }));
 }

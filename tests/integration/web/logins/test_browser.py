@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.integration.web.conftest import TIMEOUT_MS
 from tests.integration.web.logins.conftest import PASSWORD, Team
+
+SHOTS = Path(__file__).parents[4] / "build" / "screenshots"
 
 
 @pytest.fixture
@@ -38,12 +41,14 @@ def test_person_logs_in_and_out(page: Page, team: Team) -> None:
     page.keyboard.type("wrong password")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_have_text("The name or the password is wrong.")
+    page.screenshot(path=SHOTS / "login.png", full_page=True)
 
     page.get_by_label("Name").fill("anna")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     expect(page).to_have_url(f"{team.address}/cluster")
     expect(page.get_by_text("anna (user)")).to_be_visible()
+    page.screenshot(path=SHOTS / "logged-in.png", full_page=True)
     assert page.evaluate("document.cookie") == ""
 
     page.goto("/calculations")

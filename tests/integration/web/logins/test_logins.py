@@ -219,6 +219,11 @@ def test_proxy_says_who_has_logged_in(team: Team) -> None:
         }  # fmt: skip
     with team.ask(X_Remote_User="nobody-knows-me") as web:
         assert web.get("/accounts/me.json").json()["role"] == "user"
+    team.people.set_password("lars", PASSWORD, PrincipalRole.USER)
+    with team.ask(X_Remote_User="lars") as web:
+        assert web.get("/v1/calc/list").status_code == 200
+        team.people.revoke("lars")
+        wait_until(lambda: web.get("/v1/calc/list").status_code == 403)
     with team.ask(X_Remote_User="-x y") as web:
         assert web.get("/v1/calc/list").status_code == 403
 

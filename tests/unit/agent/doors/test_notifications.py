@@ -13,7 +13,8 @@ import pytest
 
 from quakegrid.errors import QuakeGridError
 from services.agent.node.doors import notifications
-from services.agent.node.doors.notifications import Notifications, read_job_ids
+from services.agent.node.doors.driver_tickets import DriverTicket
+from services.agent.node.doors.notifications import Notifications
 from services.agent.node.drivers import DriverFiles, Drivers
 
 REQUEST = {
@@ -65,9 +66,10 @@ async def all_others() -> None:
 
 def ended(found: Notifications, ids: bytes = b"7\n8\n", request: dict[str, Any] = REQUEST) -> None:
     """A driver ends that has written these ids."""
-    fd = found.open_job_list()
-    os.write(fd, ids)
-    found.on_driver_end(request, fd)
+    ticket = DriverTicket.unwritten()
+    os.write(ticket.jobs_fd, ids)
+    found.on_driver_end(request, ticket.job_ids)
+    ticket.close()
 
 
 def test_child_tells_the_jobs_of_a_driver_to_all_targets(tmp_path: Path) -> None:
@@ -160,9 +162,11 @@ def test_damaged_file_is_passed_over(tmp_path: Path) -> None:
 )
 def test_list_of_jobs_is_read_with_care(data: bytes, ids: list[int]) -> None:
     """A driver runs code of its person."""
-    fd = os.memfd_create("jobs")
+    ticket = DriverTicket.unwritten()
+    fd = ticket.jobs_fd
     os.write(fd, data)
 
-    assert read_job_ids(fd) == ids
+    assert ticket.job_ids == ids
+    ticket.close()
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(fd)

@@ -54,13 +54,17 @@ ALL = {
     "GET /live/jobs.json",
     "GET /live/fleet",
     "GET /live/fleet.json",
+    "GET /live/events",
+    "GET /live/events.json",
     "GET /",
     "GET /engine",
     "GET /engine/",
     "GET /engine/N/outputs",
     "GET /calculations",
     "GET /calculations/N",
+    "GET /calculations/N/tasks",
     "GET /cluster",
+    "GET /cluster/rights.json",
     "GET /examination",
     "GET /docs",
     "GET /openapi.json",
@@ -88,6 +92,8 @@ SEE = {
     "GET /v1/calc/N/datastore",
     "GET /v1/calc/N/download_png/T",
     "GET /live/log/N",
+    "GET /live/tasks/N",
+    "GET /calculations/N/tasks.json",
     "GET /calculations/N/parameters.json",
     "GET /calculations/N/pictures.json",
     "GET /calculations/N/pictures/T.json",
@@ -103,8 +109,13 @@ OWNERS_WRITING = {
     "GET /v1/calc/N/remove_tag/T",
     "GET /v1/calc/N/set_preferred_job_for_tag/T",
 }
-STAFF = {"GET /cluster/health.json"}
-STAFF_WRITING = {"GET /v1/calc/delete_tag/T", "GET /v1/calc/unset_preferred_job_for_tag/T"}
+STAFF = {"GET /cluster/health.json", "GET /cluster/people.json"}
+STAFF_WRITING = {
+    "GET /v1/calc/delete_tag/T",
+    "GET /v1/calc/unset_preferred_job_for_tag/T",
+    "POST /cluster/nodes/T/cores",
+    "POST /cluster/nodes/T/T",
+}
 WRITING = ALL_WRITING | OWNERS_WRITING | STAFF_WRITING
 ROUTES = [route for route in app.all_routes() if isinstance(route, Route)]
 
@@ -112,7 +123,7 @@ ROUTES = [route for route in app.all_routes() if isinstance(route, Route)]
 def text_of(route: Route, job: object = "N") -> str:
     """A route as the list above has it."""
     path = route.path.replace("{job_id:int}", str(job))
-    for name in ("tag", "lines", "what:path", "kind", "sha256"):
+    for name in ("tag", "lines", "what:path", "kind", "sha256", "host", "order"):
         path = path.replace(f"{{{name}}}", "T")
     assert route.methods
     method = next((each for each in ("POST", "PUT") if each in route.methods), "GET")

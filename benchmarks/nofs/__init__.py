@@ -1,0 +1,1 @@
+"""Measures files of jobs that are served, against files that are shared: `make bench-nofs`."""

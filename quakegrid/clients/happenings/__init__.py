@@ -1,0 +1,1 @@
+"""What happened to the fleet, of the broker: `events.py`."""

@@ -1,0 +1,240 @@
+"""A driver that runs jobs of an earlier one again: `resume ID [--by-itself] [--anyway]`.
+
+Refuses what would not be right, removes what the first try left, and lets the engine run the jobs again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import pickle
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quakegrid import errors
+from quakegrid.engine import versions
+from quakegrid.engine.driver import stops
+from quakegrid.engine.replay.job_journal import JobJournal
+from quakegrid.engine.replay.ordered import JournalContent
+from quakegrid.jobs.states import JobState
+from quakegrid.journals import files
+from quakegrid.journals.files import JournalFile
+from quakegrid.journals.records import RecordKind
+from quakegrid.settings.config import Settings
+
+if TYPE_CHECKING:
+    from quakegrid.engine.driver.process import DriverProcess
+
+COMMAND = "resume"
+# Somebody ends a job whose driver has died: the broker at once, the dbserver when its hold is over.
+END_PATIENCE_S = 120.0
+POLL_S = 0.1
+LOCK_PATIENCE_S = 20.0
+_ENDED_BADLY = (JobState.FAILED, JobState.ABORTED)
+
+
+def request_of(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The request for a driver that resumes a job, with folder and environment of the first one.
+
+    Raises:
+        QuakeGridError: there is no journal of it that can be read.
+    """
+    job_id = _parse(request["argv"]).job_id
+    origin = _origin(job_id, settings)
+    return request | {"cwd": origin["cwd"], "environ": origin["environ"]}
+
+
+def main(argv: Sequence[str], driver: DriverProcess) -> None:
+    """Run the jobs of an earlier driver again, those that are not complete.
+
+    Args:
+        argv: `resume ID`, with `--by-itself` if no person asked for it, and `--anyway` to compute all of it
+            anew if its journal cannot be used.
+        driver: this process.
+    Raises:
+        QuakeGridError: it would not be right, and why. Then nothing has changed.
+    """
+    from openquake.engine import engine  # noqa: PLC0415 - after the seams
+
+    asked = _parse(argv)
+    origin = _origin(asked.job_id, driver.settings)
+    with contextlib.ExitStack() as undo:
+        again = _open(origin, driver, undo, LOCK_PATIENCE_S if asked.by_itself else 0.0)
+        try:
+            for each in again:
+                _check_state(each, driver, is_by_itself=asked.by_itself)
+                _check_pins(each, driver, asked)
+        except errors.QuakeGridError as exc:
+            if asked.by_itself:  # nobody may be here to read it
+                driver.database.log(asked.job_id, f"not resumed: {exc}", "WARNING")
+            raise
+        for each in again:
+            _begin(each, driver, is_by_itself=asked.by_itself)
+        undo.pop_all()
+    options = origin["options"]
+    driver.weight, driver.cores_per_worker = options["weight"], options["cores_per_worker"]
+    jobs, first_id = [each.job for each in again], origin["job_ids"][0]
+    is_first = jobs[0].calc_id == first_id
+    versions.call(
+        engine.run_jobs, jobs, notify_to=options["notify_to"], precalc=options["precalc"] and is_first
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """A job that runs again: upstream's context of it, its journal, and its row."""
+
+    job: Any
+    journal: JobJournal
+    row: Any
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="quakegrid resume")
+    parser.add_argument("command")
+    parser.add_argument("job_id", type=int)
+    parser.add_argument("--by-itself", action="store_true")
+    parser.add_argument("--anyway", action="store_true")
+    return parser.parse_args(argv)
+
+
+def _origin(job_id: int, settings: Settings) -> dict[str, Any]:
+    """What the first driver was asked for, by the journal of one of its jobs.
+
+    Raises:
+        NotFoundError: there is none of it here.
+    """
+    try:
+        path = files.path_of(files.own_folder(settings.state_dir), job_id)
+        content = JournalContent(files.content_of(path))
+    except OSError:
+        content = None
+    if content is None or content.request is None:
+        raise errors.NotFoundError(
+            f"there is no journal of job {job_id} here, so it cannot be resumed: it is complete, another "
+            f"person's, ended {files.KEEP_DAYS} days ago, or ran on another machine or without a journal"
+        )
+    found = json.loads(bytes(content.request.record.frames[0]))
+    return {**found, "contexts": bytes(content.request.record.frames[1])}
+
+
+def _open(
+    origin: Mapping[str, Any], driver: DriverProcess, undo: contextlib.ExitStack, patience_s: float
+) -> list[_Again]:
+    """Lock the journals of the jobs that are not complete.
+
+    Raises:
+        StateError: a driver runs them.
+    """
+    folder, again = files.own_folder(driver.settings.state_dir), []
+    first_id = origin["job_ids"][0]
+    for job in pickle.loads(origin["contexts"]):  # noqa: S301 - this user's own file
+        if origin["options"]["precalc"] and job.calc_id != first_id:
+            job.params["hazard_calculation_id"] = first_id  # as upstream's `run_jobs` does
+        row = driver.database.call("get_job", job.calc_id)
+        if row is not None and row.status in (JobState.COMPLETE, JobState.SHARED):
+            continue
+        try:
+            file = JournalFile(files.path_of(folder, job.calc_id), patience_s=patience_s)
+        except errors.StateError:
+            raise errors.StateError(
+                f"job {job.calc_id} is at work: its driver runs; to follow it: quakegrid attach {job.calc_id}"
+            ) from None
+        undo.callback(file.close)
+        again.append(_Again(job, driver.journals.take_over(job.calc_id, file), row))
+    if not again:
+        raise errors.StateError("it is complete")
+    return again
+
+
+def _check_state(each: _Again, driver: DriverProcess, *, is_by_itself: bool) -> None:
+    """Wait until the end of the first try is known, and refuse what must not be resumed.
+
+    Raises:
+        NotFoundError: the job was deleted.
+        StateError: it is in a state in which it cannot be, or was ended by a person.
+    """
+    job_id, end_s = each.job.calc_id, time.monotonic() + END_PATIENCE_S
+    while True:
+        job = driver.database.client.jobs.get_job(job_id)
+        if job.state in _ENDED_BADLY:
+            break
+        if job.state.is_final or time.monotonic() > end_s:
+            raise errors.StateError(f"job {job_id} is {job.state}; it cannot be resumed")
+        time.sleep(POLL_S)
+    if is_by_itself:
+        _check_by_itself(each, job.state, job.state_reason, driver.settings.max_resumes)
+
+
+def _check_by_itself(each: _Again, state: JobState, reason: str, max_resumes: int) -> None:
+    """Refuse to go on by itself after an abort, and where it dies again and again."""
+    job_id, count = each.job.calc_id, each.journal.content.vain_count
+    if state is JobState.ABORTED and reason not in stops.SIGNAL_WORDS.values():
+        raise errors.StateError(f"job {job_id} was aborted: {reason}")
+    if count >= max_resumes:
+        outcomes = each.journal.replayed_count
+        raise errors.StateError(
+            f"job {job_id} is not started again: its driver died {count + 1} times at the same place, after "
+            f"{outcomes} outcomes of tasks; when the cause is gone: quakegrid resume {job_id}"
+        )
+
+
+def _check_pins(each: _Again, driver: DriverProcess, asked: argparse.Namespace) -> None:
+    """Compare what the journal rests on with what is here. A job that did not come to run rests on nothing.
+
+    Raises:
+        StateError: something has changed, and what.
+    """
+    job_id = each.job.calc_id
+    if each.journal.content.pins is None:
+        return
+    try:
+        oqparam = each.job.get_oqparam()
+    except Exception as exc:
+        raise errors.StateError(f"job {job_id} cannot be resumed: {stops.one_line(exc)}") from exc
+    changed = driver.journals.differences(each.journal, oqparam, driver.parent_of(oqparam))
+    if not changed:
+        return
+    # After an upgrade all is computed anew by itself. Other inputs are for a person to decide.
+    is_model = any(words.startswith(("the input", "job")) for words in changed)
+    if not (asked.anyway or (asked.by_itself and not is_model)):
+        raise errors.StateError(
+            f"job {job_id} cannot be resumed: {'; '.join(changed)}. With --anyway all of it is computed anew"
+        )
+    each.journal.forget_outcomes()
+    driver.database.log(job_id, f"nothing of its journal is used: {'; '.join(changed)}", "WARNING")
+
+
+def _begin(each: _Again, driver: DriverProcess, *, is_by_itself: bool) -> None:
+    """Remove what the first try left, and make the job one that waits for its turn."""
+    job_id = each.job.calc_id
+    remove_leftovers(Path(f"{each.row.ds_calc_dir}.hdf5"))
+    said = json.dumps({"time_s": time.time(), "by_itself": is_by_itself}).encode()
+    each.journal.write(RecordKind.RESUMED, [said], int(is_by_itself))
+    driver.database.client.jobs.reopen(job_id)
+    driver.database.take_up(job_id, each.row.calculation_mode, each.row.description)
+    why = "its driver has died" if is_by_itself else "somebody asked for it"
+    count = each.journal.replayed_count if each.journal.content.pins else 0
+    words = f"resumed, since {why}; its journal has {count} outcomes of tasks"
+    driver.database.log(job_id, words, "WARNING")
+
+
+def remove_leftovers(datastore: Path) -> None:
+    """Remove the files of a first try, which the engine would read, or refuse to write.
+
+    Raises:
+        StateError: one cannot be removed.
+    """
+    store = datastore.with_suffix("")
+    try:
+        for path in (datastore, store.with_name(f"{store.name}_tmp.hdf5")):
+            path.unlink(missing_ok=True)
+        if store.is_dir():
+            shutil.rmtree(store)
+    except OSError as exc:
+        raise errors.StateError(f"what the first try left cannot be removed: {exc}") from None

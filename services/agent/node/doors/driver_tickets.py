@@ -1,0 +1,123 @@
+"""Tickets of drivers whose calculations go on by themselves: what was asked for, and which jobs came of it.
+
+A ticket is a file of the agent's user, and a second one into which the driver writes the ids of its jobs.
+Both outlive the agent and the machine's power. They go when the driver has ended for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+log = logging.getLogger("quakegrid.agent")
+FOLDER = "drivers"
+MAX_JOBS = 1000
+MAX_ID = 2**63 - 1
+# A driver writes it when its jobs have their place in the queue.
+PLACED = b"placed"
+_SUFFIX = ".driver.json"
+# Of a request: the certificate of a driver, which has ended. It is not written down.
+_PROOF = "proof"
+Request = dict[str, Any]
+
+
+@dataclass(slots=True)
+class DriverTicket:
+    """A list of jobs, open for a driver; and where the request is written down, None if it is not."""
+
+    jobs_fd: int
+    path: Path | None = None
+
+    @classmethod
+    def unwritten(cls) -> Self:
+        """For a driver that nobody starts again.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
+        return cls(os.memfd_create("driver_jobs", os.MFD_CLOEXEC))
+
+    @classmethod
+    def written(cls, folder: Path, request: Request) -> Self:
+        """For a driver that is started again if it dies. On a full disk it is not.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
+        path = folder / f"{secrets.token_hex(8)}{_SUFFIX}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write_new(path, json.dumps({**request, _PROOF: None}).encode())
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return cls(os.open(_jobs_path(path), flags, 0o600), path)
+        except OSError as exc:
+            log.warning("driver_not_written_down reason=%s", exc)
+            return cls.unwritten()
+
+    @property
+    def job_ids(self) -> list[int]:
+        """The ids that the driver has written, each once."""
+        return list(dict.fromkeys(_ids(self.jobs_fd)))[:MAX_JOBS]
+
+    def note(self, job_ids: Sequence[int]) -> None:
+        """Write ids as a driver does."""
+        os.write(self.jobs_fd, b"".join(b"%d\n" % job_id for job_id in job_ids))
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the jobs have their place in the queue, as the driver has written."""
+        return PLACED in os.pread(self.jobs_fd, 40 * MAX_JOBS, 0).split()
+
+    def close(self) -> None:
+        """Let go of the files; they stay for the next agent."""
+        if self.jobs_fd >= 0:
+            os.close(self.jobs_fd)
+            self.jobs_fd = -1
+
+    def remove(self) -> None:
+        """The driver has ended for good."""
+        self.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            _jobs_path(self.path).unlink(missing_ok=True)
+
+
+def left(folder: Path) -> list[tuple[DriverTicket, Request]]:
+    """The tickets that an earlier agent has left, with their requests; those of the oldest jobs first."""
+    found = []
+    for path in folder.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(OSError, ValueError):
+            request = json.loads(path.read_bytes())
+            jobs = os.open(_jobs_path(path), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            found.append((DriverTicket(jobs, path), request))
+    for ticket, _request in found:
+        if not ticket.job_ids:  # it had not made a job
+            ticket.remove()
+    return sorted([each for each in found if each[0].jobs_fd >= 0], key=lambda each: each[0].job_ids)
+
+
+def _ids(fd: int) -> list[int]:
+    """All ids that a driver has written. What is no id of a job is passed over."""
+    words = os.pread(fd, 40 * MAX_JOBS, 0).split()
+    numbers = [int(word) for word in words if word.isdigit() and len(word) < 20]
+    return [number for number in numbers if 0 < number <= MAX_ID]
+
+
+def _jobs_path(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(_SUFFIX) + ".jobs")
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Clusters whose machines share nothing but a network: `make test-nofs`."""

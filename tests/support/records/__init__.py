@@ -1,0 +1,1 @@
+"""Records of tasks, made by hand."""

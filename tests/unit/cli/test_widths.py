@@ -1,0 +1,64 @@
+"""What fits a terminal; pipes get all."""
+
+from __future__ import annotations
+
+import pytest
+
+from quakegrid.cli.views import render, widths
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eighty columns."""
+    monkeypatch.setattr(widths, "of_output", lambda: 80)
+
+
+ITEM = {"id": 4711, "mode": "event_based_damage", "words": "a description that goes on " * 5}
+COLUMNS = {"id": "id", "mode": "mode", "words": "words"}
+
+
+@pytest.mark.usefixtures("terminal")
+def test_table_is_cut_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """One column gives way, visibly."""
+    render.print_listing("table", [ITEM], COLUMNS, cut="words")
+
+    lines = capsys.readouterr().out.splitlines()
+
+    assert max(map(len, lines)) == 80
+    assert lines[-1].endswith("…")
+
+
+@pytest.mark.usefixtures("terminal")
+def test_json_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts get all, also in a terminal."""
+    render.print_listing("json", [ITEM], COLUMNS, cut="words")
+
+    assert ITEM["words"] in capsys.readouterr().out
+
+
+def test_pipe_gets_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is broken or cut where nobody looks; a table of nothing has its headings."""
+    render.print_listing("table", [ITEM], COLUMNS, cut="words")
+    render.print_listing("table", [], COLUMNS, cut="words")
+
+    assert str(ITEM["words"]).strip() in capsys.readouterr().out
+    assert widths.hanging("head ", "words " * 40) == "head " + "words " * 40
+
+
+@pytest.mark.usefixtures("terminal")
+def test_long_words_hang_below_their_head() -> None:
+    """A name that is too long for a line stays whole."""
+    name = "x" * 100
+
+    lines = widths.hanging("12:00:00 ", f"{'many words ' * 12}{name}").splitlines()
+
+    assert all(len(line) <= 80 or name in line for line in lines)
+    assert all(line.startswith(" " * 9) for line in lines[1:])
+    assert widths.hanging("head ", "") == "head "
+
+
+def test_durations_are_short() -> None:
+    """Six characters at most, up to a year."""
+    assert [render.short_time(each) for each in (0.4, 59, 61, 3661, 90_000, -3)] == [
+        "0s", "59s", "1m01s", "1h01m", "1d01h", "0s",
+    ]  # fmt: skip

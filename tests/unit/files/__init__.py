@@ -1,0 +1,1 @@
+"""The files of a job: what belongs to it, blocks, tables, proofs."""

@@ -1,0 +1,1 @@
+"""Tests of the journals' format and files."""
