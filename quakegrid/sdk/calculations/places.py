@@ -76,7 +76,7 @@ class ThisMachine:
 
     def start(self, job_ini: Path, how: HowToRun) -> int:
         """Start a calculation that goes on by itself; its number."""
-        request = DriverRequest(_argv(job_ini, how), is_detachable=True, cwd=str(job_ini.parent))
+        request = DriverRequest(engine_argv(job_ini, how), is_detachable=True, cwd=str(job_ini.parent))
         return detached_drivers.start_detached(self._settings, request)[0]
 
     def export(self, job_id: int, folder: Path, formats: str) -> list[Path]:
@@ -111,7 +111,7 @@ class ThisMachine:
         return events
 
 
-def _argv(job_ini: Path, how: HowToRun) -> list[str]:
+def engine_argv(job_ini: Path, how: HowToRun) -> list[str]:
     """The engine's arguments.
 
     Raises:
