@@ -81,14 +81,16 @@ def watch_driver(cluster: Cluster, stop: threading.Event, peak: list[int]) -> No
 
 def empty_tasks(cluster: Cluster) -> Iterator[Figure]:
     """With and without a journal in one driver, in turns."""
-    folder = str(Path(__file__).parent / "support")
+    folder = str(Path(__file__).parent / "resume")
     mine = dataclasses.replace(cluster, environ=cluster.environ | {"PYTHONPATH": folder})
     done = mine.call("oq", "shell", "journaled_starmap")
     assert done.returncode == 0, done.stderr
-    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"plain_us"')))
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"bytes"')))
     yield Figure("empty task of a Starmap, no journal", found["plain_us"], "us")
     yield Figure("empty task of a Starmap, journal", found["journaled_us"], "us")
     yield Figure("its ratio to none", found["journaled_us"] / found["plain_us"], "", at_most=1.1)
+    cpu = found["journaled_cpu_us"] / found["plain_cpu_us"]
+    yield Figure("the same of the driver's CPU time", cpu, "", at_most=1.1)
     yield Figure("journal of an empty task", found["bytes"], "B")
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.support.figures import Figure, report
-from benchmarks.support.lane_simulation import Job, Simulation, lower_bound_s, round_robin_s
+from benchmarks.support.lane.simulation import Job, Simulation, lower_bound_s, round_robin_s
 
 SEED = 20
 # Of the logarithm: one task in twenty takes more than five times the median.

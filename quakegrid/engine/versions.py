@@ -12,14 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from openquake.baselib import __version__
-from openquake.commonlib import datastore, logs
-from openquake.hazardlib import valid
 
 SERIES = tuple(int(part) for part in __version__.split(".")[:2])
-# What may be an argument of `dbcmd`: since 3.24.
-SIMPLE_TYPES: tuple[type, ...] = getattr(
-    logs, "SIMPLE_TYPES", (str, int, float, bool, datetime, list, tuple, dict, type(None))
-)
+# What may be an argument of `dbcmd`: `logs.SIMPLE_TYPES`, since 3.24.
+SIMPLE_TYPES = (str, int, float, bool, datetime, list, tuple, dict, type(None))
 # Tasks write rates below `[directory] custom_tmp`, if there is one, and the master looks for them there: on
 # another machine they would be lost. Without it they come back as results.
 ARE_RATES_IN_CUSTOM_TMP = SERIES < (3, 25)
@@ -40,6 +36,8 @@ def parameters(h5: Any) -> Any:
     Raises:
         KeyError: they are not saved yet.
     """
+    from openquake.commonlib import datastore  # noqa: PLC0415 - imports all ground motion models
+
     read = getattr(datastore, "get_oq", None)
     return h5["oqparam"] if read is None else read(h5)
 
@@ -50,6 +48,8 @@ def calculation(value: str) -> int | str:
     Raises:
         ValueError: it is neither.
     """
+    from openquake.hazardlib import valid  # noqa: PLC0415 - imports all ground motion models
+
     if hasattr(valid, "calculation"):
         found: int | str = valid.calculation(value)
         return found

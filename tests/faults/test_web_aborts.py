@@ -73,7 +73,7 @@ def test_calculation_is_seen_and_aborted_in_a_browser(cluster: Cluster, tmp_path
         page.get_by_role("button", name="Drain").click()
         expect(page.locator(".node")).to_contain_text("drained: it takes no new tasks")
         expect(page.locator("#events")).to_contain_text("was stopped: it takes no new tasks")
-        page.get_by_role("button", name="Start", exact=False).click()
+        page.get_by_role("button", name="Start: 127.0.0.1", exact=True).click()
         expect(page.locator("#summary")).to_contain_text("1 of 1 node is up")
         page.goto("/calculations/2/tasks")
         expect(page.locator(".stream .task").first).to_be_visible()

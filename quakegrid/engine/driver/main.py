@@ -56,7 +56,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint, c
         _enter(request)
         digests.settle_process()
         driver = DriverProcess(events, fingerprint, driver_journals.origin_of(request), code_stamp)
-        driver.given_fds = request["given_fds"]
+        driver.given_fds = request.get("given_fds", ())  # a request that goes on has none
     except Exception as exc:  # noqa: BLE001 - told to the person who waits
         message = f"the driver could not start: {stops.one_line(exc)}"
         events.tell({"event": "error", "message": message, "job_id": None})

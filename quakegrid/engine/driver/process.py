@@ -13,7 +13,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -30,6 +30,7 @@ from quakegrid.engine.driver.event_stream import Events
 from quakegrid.engine.driver.insistence import Insistence
 from quakegrid.engine.driver.stops import End, StopReason
 from quakegrid.engine.files.driver_files import SessionFileServing
+from quakegrid.engine.files.told import ToldFiles
 from quakegrid.engine.replay.driver_journals import DriverJournals, Origin
 from quakegrid.engine.tasks.engine_task import EngineSetup
 from quakegrid.engine.tasks.job_workers import JobWorkerMaster
@@ -102,16 +103,6 @@ class DriverProcess:
         elif action == "create_job":
             self.journals.close_for("it makes further jobs, which get other numbers when it runs again")
         return self.database.call(action, *args)
-
-    def begin_journal(self, oqparam: Any, set_concurrency: Callable[[], None]) -> None:
-        """A job has read its parameters: answer its tasks from its journal, and record them."""
-        self.journals.begin(oqparam, self.parent_of(oqparam), set_concurrency)
-        self.starmaps.journal = self.journals.current
-
-    def parent_of(self, oqparam: Any) -> Any:
-        """The job that a calculation starts from; None if there is none."""
-        parent_id = oqparam.hazard_calculation_id
-        return self.database.call("get_job", parent_id) if isinstance(parent_id, int) else None
 
     def worker_master(self) -> JobWorkerMaster:
         """Control of the fleet."""
@@ -214,22 +205,9 @@ class DriverProcess:
         return self.session
 
     def _open_session(self, job_ids: Sequence[int]) -> Session:
-        # A worker has the driver's configuration, and reads no file.
-        environ = {
-            key: value
-            for key, value in os.environ.items()
-            if key.startswith("OQ_") and key != "OQ_CONFIG_FILE"
-        }
         for job_id in job_ids[:MOST_LOOKED_UP]:
             self.database.look_up(job_id)
-        setup = EngineSetup(
-            configuration.exported(),
-            environ,
-            os.environ.get("PYTHONPATH", ""),
-            socket.gethostname(),
-            self.database.known_jobs.for_setup(),
-            self.files.told(),
-        )
+        setup = _worker_setup(self.database.known_jobs.for_setup(), self.files.told())
         options = SessionOptions(
             user_name=getpass.getuser(),
             worker_setup=pickle.dumps(setup),
@@ -248,3 +226,17 @@ class DriverProcess:
         reason = self.session.wait_reason if self.session else ""
         print("Waiting for jobs", *ahead, *([f"({reason})"] if reason else []), flush=True)
         self.events.tell({"event": "queued", "ahead_job_ids": list(ahead), "reason": reason})
+
+
+def _worker_setup(jobs: Mapping[int, Any], files: ToldFiles) -> EngineSetup:
+    """What the workers of a session begin with: the driver's configuration, as they read no file.
+
+    Args:
+        jobs: see `EngineSetup`.
+        files: see there, too.
+    """
+    environ = {
+        key: value for key, value in os.environ.items() if key.startswith("OQ_") and key != "OQ_CONFIG_FILE"
+    }
+    python_path = os.environ.get("PYTHONPATH", "")
+    return EngineSetup(configuration.exported(), environ, python_path, socket.gethostname(), jobs, files)

@@ -15,6 +15,7 @@ from openquake.baselib import parallel
 from openquake.commonlib.oqvalidation import OqParam
 
 from quakegrid import errors
+from quakegrid.engine import configuration
 from quakegrid.engine.replay import digests, pins
 from quakegrid.engine.replay.job_journal import JobJournal, NoJournal, OutcomeJournal, Telling
 from quakegrid.journals import files
@@ -118,7 +119,7 @@ class DriverJournals:
         journal = self._running
         if journal is None:
             return
-        now = pins.of(oqparam, self._versions, pins.parent_of(parent))
+        now = self._pins(oqparam, parent)
         now["setting"]["tasks at once"] = str(parallel.Starmap.CT)
         then = journal.content.pins
         try:
@@ -153,7 +154,11 @@ class DriverJournals:
             return []
         then = pins.decode(journal.content.pins.record.frames[0])
         then["setting"].pop("tasks at once")
-        return pins.differences(then, pins.of(oqparam, self._versions, pins.parent_of(parent)))
+        return pins.differences(then, self._pins(oqparam, parent))
+
+    def _pins(self, oqparam: Any, parent: Any) -> pins.Pins:
+        """What a calculation rests on, now."""
+        return pins.of(oqparam, self._versions, pins.parent_of(parent), configuration.exported())
 
     def _warn_without(self, journal: JobJournal, exc: OSError) -> None:
         job_id = next(number for number, each in self._journals.items() if each is journal)

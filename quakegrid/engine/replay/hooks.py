@@ -6,6 +6,7 @@ from typing import Any
 
 from quakegrid.engine import this_process
 from quakegrid.engine.driver.process import DriverProcess
+from quakegrid.engine.replay import pins
 
 
 def run_with_journal(original: Any) -> Any:
@@ -32,6 +33,8 @@ def begin_journal(original: Any) -> Any:
     def set_concurrent_tasks_default(calc: Any, *args: Any) -> None:
         driver = this_process.current()
         assert isinstance(driver, DriverProcess)
-        driver.begin_journal(calc.oqparam, lambda: original(calc, *args))
+        parent = pins.parent_job(driver.database.call, calc.oqparam)
+        driver.journals.begin(calc.oqparam, parent, lambda: original(calc, *args))
+        driver.starmaps.journal = driver.journals.current
 
     return set_concurrent_tasks_default

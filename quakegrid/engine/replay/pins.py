@@ -6,14 +6,12 @@ A task's arguments do not show it all: most of its input it reads from files tha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import xxhash
 from openquake.baselib import parallel
-
-from quakegrid.engine import configuration
 
 Pins = dict[str, dict[str, str]]
 # Sections of the configuration that say where services and folders are, and nothing of results.
@@ -28,13 +26,19 @@ _WORDS = {
 }
 
 
-def of(oqparam: Any, versions: Mapping[str, str], parent: Mapping[str, str]) -> Pins:
+def of(
+    oqparam: Any,
+    versions: Mapping[str, str],
+    parent: Mapping[str, str],
+    sections: Mapping[str, Mapping[str, Any]],
+) -> Pins:
     """What a calculation rests on, now.
 
     Args:
         oqparam: its parameters.
         versions: by name, of the engine, numpy, QuakeGrid and their code.
         parent: the job that it starts from, by its id: its size and time.
+        sections: of the engine's configuration.
     """
     files = sorted({str(path) for path in oqparam._input_files})  # noqa: SLF001 - it has no other name
     return {
@@ -44,7 +48,7 @@ def of(oqparam: Any, versions: Mapping[str, str], parent: Mapping[str, str]) -> 
             "hash seed": str(hash("quakegrid")),
             "number of cores": str(parallel.num_cores),
         },
-        "setting": _settings(),
+        "setting": _settings(sections),
         "parent": dict(parent),
     }
 
@@ -72,6 +76,17 @@ def decode(data: bytes | memoryview) -> Pins:
     return found
 
 
+def parent_job(dbcmd: Callable[..., Any], oqparam: Any) -> Any:
+    """The job that a calculation starts from; None if there is none.
+
+    Args:
+        dbcmd: calls the database, as the engine does.
+        oqparam: the calculation's parameters.
+    """
+    parent_id = oqparam.hazard_calculation_id
+    return dbcmd("get_job", parent_id) if isinstance(parent_id, int) else None
+
+
 def parent_of(job: Any) -> dict[str, str]:
     """What is known of the job that a calculation starts from; empty if there is none."""
     if job is None:
@@ -83,10 +98,10 @@ def parent_of(job: Any) -> dict[str, str]:
     return {str(job.id): f"{found.st_size} bytes of {found.st_mtime_ns}"}
 
 
-def _settings() -> dict[str, str]:
+def _settings(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {
         f"[{section}] {key}": str(value)
-        for section, values in configuration.exported().items()
+        for section, values in sections.items()
         if section not in _OF_PLACES
         for key, value in values.items()
     }

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from quakegrid import errors
 from quakegrid.engine import versions
 from quakegrid.engine.driver import stops
+from quakegrid.engine.replay import pins
 from quakegrid.engine.replay.job_journal import JobJournal
 from quakegrid.engine.replay.ordered import JournalContent
 from quakegrid.jobs.states import JobState
@@ -197,7 +198,9 @@ def _check_pins(each: _Again, driver: DriverProcess, asked: argparse.Namespace) 
         oqparam = each.job.get_oqparam()
     except Exception as exc:
         raise errors.StateError(f"job {job_id} cannot be resumed: {stops.one_line(exc)}") from exc
-    changed = driver.journals.differences(each.journal, oqparam, driver.parent_of(oqparam))
+    changed = driver.journals.differences(
+        each.journal, oqparam, pins.parent_job(driver.database.call, oqparam)
+    )
     if not changed:
         return
     # After an upgrade all is computed anew by itself. Other inputs are for a person to decide.

@@ -91,8 +91,10 @@ def _take(asked: dict[str, Any], driver: DriverProcess) -> Path | None:
     if driver.given_fds and inputs.is_foreign(driver.given_fds[0]):
         driver.events.tell({"event": "taking"})
         taken = inputs.take(driver.given_fds[0], asked["name"])
-    elif driver.given_fds or not asked["name"] or not (taken := inputs.place_of(asked["name"])).is_dir():
+    elif driver.given_fds or not asked["root"] or os.access(asked["root"], os.R_OK | os.X_OK):
         return None
+    else:
+        taken = inputs.place_of(asked["name"])
     asked["job_ini"] = str(taken / Path(asked["job_ini"]).relative_to(asked["root"]))
     asked["root"] = str(taken)
     os.chdir(taken)

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from quakegrid.api.v1 import people_pb2 as quakegrid_dot_api_dot_v1_dot_people__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&quakegrid/internal/v1/web_logins.proto\x12\x15quakegrid.internal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dquakegrid/api/v1/people.proto\"J\n\x14\x43heckPasswordRequest\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12\x11\n\x08password\x18\xad\x02 \x01(\t\x12\x10\n\x07\x61\x64\x64ress\x18\xae\x02 \x01(\t\"D\n\x15\x43heckPasswordResponse\x12+\n\x04role\x18\xac\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\"\xd0\x01\n\x15OpenWebSessionRequest\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12+\n\x04role\x18\xad\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12\x0c\n\x03way\x18\xae\x02 \x01(\t\x12\x11\n\x08token_id\x18\xaf\x02 \x01(\t\x12(\n\x04life\x18\xb0\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x0cidle_timeout\x18\xb1\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"d\n\x16OpenWebSessionResponse\x12\x0e\n\x05token\x18\xac\x02 \x01(\t\x12\r\n\x04name\x18\xad\x02 \x01(\t\x12+\n\x04role\x18\xae\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\"8\n\x14\x46indWebCallerRequest\x12\x11\n\x08token_id\x18\xac\x02 \x01(\t\x12\r\n\x04name\x18\xad\x02 \x01(\t\"\xb1\x01\n\x15\x46indWebCallerResponse\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12+\n\x04role\x18\xad\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12-\n\x04kind\x18\xae\x02 \x01(\x0e\x32\x1e.quakegrid.api.v1.WebTokenKind\x12-\n\x08\x65nd_time\x18\xaf\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\x14\x45ndWebSessionRequest\x12\x11\n\x08token_id\x18\xac\x02 \x01(\t\"\x17\n\x15\x45ndWebSessionResponse2\xbe\x03\n\tWebLogins\x12j\n\rCheckPassword\x12+.quakegrid.internal.v1.CheckPasswordRequest\x1a,.quakegrid.internal.v1.CheckPasswordResponse\x12m\n\x0eOpenWebSession\x12,.quakegrid.internal.v1.OpenWebSessionRequest\x1a-.quakegrid.internal.v1.OpenWebSessionResponse\x12j\n\rFindWebCaller\x12+.quakegrid.internal.v1.FindWebCallerRequest\x1a,.quakegrid.internal.v1.FindWebCallerResponse\x12j\n\rEndWebSession\x12+.quakegrid.internal.v1.EndWebSessionRequest\x1a,.quakegrid.internal.v1.EndWebSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&quakegrid/internal/v1/web_logins.proto\x12\x15quakegrid.internal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dquakegrid/api/v1/people.proto\"P\n\x14\x43heckPasswordRequest\x12\x13\n\nlogin_name\x18\xac\x02 \x01(\t\x12\x11\n\x08password\x18\xad\x02 \x01(\t\x12\x10\n\x07\x61\x64\x64ress\x18\xae\x02 \x01(\t\"D\n\x15\x43heckPasswordResponse\x12+\n\x04role\x18\xac\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\"\xd0\x01\n\x15OpenWebSessionRequest\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12+\n\x04role\x18\xad\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12\x0c\n\x03way\x18\xae\x02 \x01(\t\x12\x11\n\x08token_id\x18\xaf\x02 \x01(\t\x12(\n\x04life\x18\xb0\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x0cidle_timeout\x18\xb1\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"d\n\x16OpenWebSessionResponse\x12\x0e\n\x05token\x18\xac\x02 \x01(\t\x12\r\n\x04name\x18\xad\x02 \x01(\t\x12+\n\x04role\x18\xae\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\"8\n\x14\x46indWebCallerRequest\x12\x11\n\x08token_id\x18\xac\x02 \x01(\t\x12\r\n\x04name\x18\xad\x02 \x01(\t\"\xb1\x01\n\x15\x46indWebCallerResponse\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12+\n\x04role\x18\xad\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12-\n\x04kind\x18\xae\x02 \x01(\x0e\x32\x1e.quakegrid.api.v1.WebTokenKind\x12-\n\x08\x65nd_time\x18\xaf\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\x14\x45ndWebSessionRequest\x12\x11\n\x08token_id\x18\xac\x02 \x01(\t\"\x17\n\x15\x45ndWebSessionResponse2\xbe\x03\n\tWebLogins\x12j\n\rCheckPassword\x12+.quakegrid.internal.v1.CheckPasswordRequest\x1a,.quakegrid.internal.v1.CheckPasswordResponse\x12m\n\x0eOpenWebSession\x12,.quakegrid.internal.v1.OpenWebSessionRequest\x1a-.quakegrid.internal.v1.OpenWebSessionResponse\x12j\n\rFindWebCaller\x12+.quakegrid.internal.v1.FindWebCallerRequest\x1a,.quakegrid.internal.v1.FindWebCallerResponse\x12j\n\rEndWebSession\x12+.quakegrid.internal.v1.EndWebSessionRequest\x1a,.quakegrid.internal.v1.EndWebSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.internal.v1.web_l
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHECKPASSWORDREQUEST']._serialized_start=161
-  _globals['_CHECKPASSWORDREQUEST']._serialized_end=235
-  _globals['_CHECKPASSWORDRESPONSE']._serialized_start=237
-  _globals['_CHECKPASSWORDRESPONSE']._serialized_end=305
-  _globals['_OPENWEBSESSIONREQUEST']._serialized_start=308
-  _globals['_OPENWEBSESSIONREQUEST']._serialized_end=516
-  _globals['_OPENWEBSESSIONRESPONSE']._serialized_start=518
-  _globals['_OPENWEBSESSIONRESPONSE']._serialized_end=618
-  _globals['_FINDWEBCALLERREQUEST']._serialized_start=620
-  _globals['_FINDWEBCALLERREQUEST']._serialized_end=676
-  _globals['_FINDWEBCALLERRESPONSE']._serialized_start=679
-  _globals['_FINDWEBCALLERRESPONSE']._serialized_end=856
-  _globals['_ENDWEBSESSIONREQUEST']._serialized_start=858
-  _globals['_ENDWEBSESSIONREQUEST']._serialized_end=899
-  _globals['_ENDWEBSESSIONRESPONSE']._serialized_start=901
-  _globals['_ENDWEBSESSIONRESPONSE']._serialized_end=924
-  _globals['_WEBLOGINS']._serialized_start=927
-  _globals['_WEBLOGINS']._serialized_end=1373
+  _globals['_CHECKPASSWORDREQUEST']._serialized_end=241
+  _globals['_CHECKPASSWORDRESPONSE']._serialized_start=243
+  _globals['_CHECKPASSWORDRESPONSE']._serialized_end=311
+  _globals['_OPENWEBSESSIONREQUEST']._serialized_start=314
+  _globals['_OPENWEBSESSIONREQUEST']._serialized_end=522
+  _globals['_OPENWEBSESSIONRESPONSE']._serialized_start=524
+  _globals['_OPENWEBSESSIONRESPONSE']._serialized_end=624
+  _globals['_FINDWEBCALLERREQUEST']._serialized_start=626
+  _globals['_FINDWEBCALLERREQUEST']._serialized_end=682
+  _globals['_FINDWEBCALLERRESPONSE']._serialized_start=685
+  _globals['_FINDWEBCALLERRESPONSE']._serialized_end=862
+  _globals['_ENDWEBSESSIONREQUEST']._serialized_start=864
+  _globals['_ENDWEBSESSIONREQUEST']._serialized_end=905
+  _globals['_ENDWEBSESSIONRESPONSE']._serialized_start=907
+  _globals['_ENDWEBSESSIONRESPONSE']._serialized_end=930
+  _globals['_WEBLOGINS']._serialized_start=933
+  _globals['_WEBLOGINS']._serialized_end=1379
 # @@protoc_insertion_point(module_scope)

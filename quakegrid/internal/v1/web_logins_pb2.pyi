@@ -23,24 +23,26 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class CheckPasswordRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
+    LOGIN_NAME_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """At most 256 characters; so the password."""
+    login_name: _builtins.str
+    """At most 256 characters; so the password. The audit log does not have it: it may be a password that was typed into
+    the wrong field.
+    """
     password: _builtins.str
     address: _builtins.str
     """From where somebody asks the web service."""
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
+        login_name: _builtins.str = ...,
         password: _builtins.str = ...,
         address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "name", b"name", "password", b"password"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "login_name", b"login_name", "password", b"password"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ T = TypeVar("T")
 # Hashes that are computed at once, with 19 MB each, and checks that may wait for them.
 RUNNING_COUNT, WAITING_COUNT = 2, 16
 LONGEST_INPUT = 256
+logger = logging.getLogger("dbserver")
 
 
 class PasswordChecks:
@@ -63,6 +65,7 @@ class PasswordChecks:
             )
         found = await self._in_thread(lambda: self._judge(name, password))
         if found is None:
+            # Without the name, which may be a password that was typed into the wrong field.
             raise errors.NotAllowedError("the name or the password is wrong")
         self._limits.succeed(name, address[:LONGEST_INPUT])
         if self._hasher.is_old(found.hash):
@@ -89,6 +92,8 @@ class PasswordChecks:
         found = self._find(name)
         is_known = found is not None and found.hash != ""
         is_right = self._hasher.is_right(password, found.hash if found and is_known else hashes.NOBODY)
+        if found is not None and is_known and not is_right:
+            logger.info("password_wrong name=%s", found.name)
         return found if is_known and is_right else None
 
     def _refuse_flood(self) -> None:

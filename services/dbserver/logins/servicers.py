@@ -32,7 +32,7 @@ class WebLoginsServicer(web_logins_pb2_grpc.WebLoginsServicer):
         self, request: web_logins_pb2.CheckPasswordRequest, _context: Any
     ) -> web_logins_pb2.CheckPasswordResponse:
         """Whether a password is a person's."""
-        role = await self._passwords.checks.check(request.name, request.password, request.address)
+        role = await self._passwords.checks.check(request.login_name, request.password, request.address)
         return web_logins_pb2.CheckPasswordResponse(role=roles.NUMBERS[role])
 
     async def OpenWebSession(  # noqa: N802  named in the proto

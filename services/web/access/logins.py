@@ -42,6 +42,11 @@ _ROLES: dict[int, PrincipalRole] = {
 _NUMBERS = {role: people_pb2.PersonRole.ValueType(number) for number, role in _ROLES.items()}
 
 
+def _role(number: int) -> PrincipalRole:
+    """A role; one of a newer dbserver that we do not know is a user's."""
+    return _ROLES.get(number, PrincipalRole.USER)
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     caller: Caller
@@ -105,7 +110,7 @@ class Logins:
                 return known.caller
             raise
         is_session = found.kind == people_pb2.WEB_TOKEN_KIND_SESSION
-        caller = Caller(None, found.name, _ROLES[found.role], Way.COOKIE if is_session else Way.TOKEN)
+        caller = Caller(None, found.name, _role(found.role), Way.COOKIE if is_session else Way.TOKEN)
         if turn == self._turn:  # else it may have been revoked meanwhile
             self._remember(
                 token_id, _Known(caller, now_s, found.end_time.ToDatetime(datetime.UTC).timestamp())
@@ -125,7 +130,7 @@ class Logins:
             return known.caller.role
         turn = self._turn
         try:
-            role = _ROLES[(await self._ask(web_logins_pb2.FindWebCallerRequest(name=name))).role]
+            role = _role((await self._ask(web_logins_pb2.FindWebCallerRequest(name=name))).role)
         except errors.NotFoundError:
             role = PrincipalRole.USER
         if turn == self._turn:
@@ -157,8 +162,8 @@ class Logins:
             TooManyTriesError: somebody has to wait.
             PeerUnreachableError: nobody can say.
         """
-        request = web_logins_pb2.CheckPasswordRequest(name=name, password=password, address=address)
-        return _ROLES[(await self._dbserver.call(self._stub.CheckPassword, request)).role]
+        request = web_logins_pb2.CheckPasswordRequest(login_name=name, password=password, address=address)
+        return _role((await self._dbserver.call(self._stub.CheckPassword, request)).role)
 
     async def open_session(self, name: str, role: PrincipalRole, way: str) -> str:
         """Begin a session of a person; returns the text for the cookie.

@@ -45,8 +45,9 @@ class Watched:
     fd: int
 
     def wait_for(self, count: int) -> bool:
-        """Wait until so many outcomes are recorded; False if it is complete before."""
-        return wait_until_there(lambda: outcome_count(self.fd) >= count, self.is_over)
+        """Wait until so many outcomes are recorded; False if it has ended before."""
+        has_ended = lambda: self.is_over() or self.running.process.poll() is not None  # noqa: E731 - one line
+        return wait_until_there(lambda: outcome_count(self.fd) >= count, has_ended)
 
     @property
     def driver_pid(self) -> int:

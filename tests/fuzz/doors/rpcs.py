@@ -204,7 +204,9 @@ class BrokerRpcs(Rpcs):
     name: ClassVar[str] = "rpc-broker"
     neighbours: ClassVar[tuple[str, ...]] = ("broker", "dbserver")
     protos: ClassVar[tuple[Any, ...]] = (fleet_pb2, membership_pb2, sessions_pb2)
-    left_out: ClassVar[frozenset[str]] = frozenset({"StopNodes", "RestartNodes", "ForgetNode", "LeaveNode"})
+    left_out: ClassVar[frozenset[str]] = frozenset(
+        {"StopNodes", "RestartNodes", "SetNodeCores", "ForgetNode", "LeaveNode"}
+    )
     facts: ClassVar[dict[str, list[Any]]] = {
         "resumed_session_id": [0, 0, 1, 1 << 62],
         "weight": [0, 1, 0.01, 100],

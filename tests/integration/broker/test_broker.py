@@ -34,19 +34,35 @@ from tests.support.processes import Service
 CPU_COUNT = len(os.sched_getaffinity(0))
 
 
+def make_settings(folder: Path) -> Settings:
+    """Settings of a cluster of its own; no node is up."""
+    (folder / "home").mkdir()
+    metrics_port = testing.free_ports(1)[0]
+    path = testing.write_cluster_config(folder / "state", {"broker": {"metrics_port": metrics_port}})
+    return config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings of a cluster of its own; no node is up."""
-    (tmp_path / "home").mkdir()
-    metrics_port = testing.free_ports(1)[0]
-    path = testing.write_cluster_config(tmp_path / "state", {"broker": {"metrics_port": metrics_port}})
-    return config.load_settings(path.parent, {"OQ_CONFIG_FILE": str(path)})
+    """Settings of a cluster where nothing runs."""
+    return make_settings(tmp_path)
 
 
 @pytest.fixture
 def broker(settings: Settings) -> Iterator[Service]:
     """A running broker."""
     service = Service(settings, "broker")
+    try:
+        service.start()
+        yield service
+    finally:
+        service.close()
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running broker for tests of what it refuses."""
+    service = Service(make_settings(tmp_path_factory.mktemp("lasting")), "broker")
     try:
         service.start()
         yield service
@@ -228,9 +244,9 @@ def test_metrics_are_the_same_over_both_ways(settings: Settings, client: fleet.B
 
 
 @pytest.mark.parametrize("weight", [-1.0, 1e9, float("nan"), float("inf")])
-def test_weight_out_of_range_is_refused(broker: Service, weight: float) -> None:
+def test_weight_out_of_range_is_refused(lasting: Service, weight: float) -> None:
     """Nobody takes the cluster by a large number."""
-    settings = broker.settings
+    settings = lasting.settings
     with grpc_channels.open_channel(settings.broker_address, settings.authkey) as channel:
         request = sessions_pb2.OpenSessionRequest(weight=weight)
         with pytest.raises(Exception, match="INVALID_ARGUMENT"):
@@ -246,9 +262,9 @@ def test_weight_out_of_range_is_refused(broker: Service, weight: float) -> None:
         (-1, "there is no session -1"),
     ],
 )
-def test_session_goes_on_with_its_own_driver_only(broker: Service, session_id: int, refusal: str) -> None:
+def test_session_goes_on_with_its_own_driver_only(lasting: Service, session_id: int, refusal: str) -> None:
     """Who shows no token of a session gets neither it nor its number; the broker serves on."""
-    settings = broker.settings
+    settings = lasting.settings
     with grpc_channels.open_channel(settings.broker_address, settings.authkey) as channel:
         stub = sessions_pb2_grpc.SessionsStub(channel)
         for token in ("", "0" * 64, lane_keys.session_token(lane_keys.token_key("another"), session_id)):

@@ -40,7 +40,7 @@ class Logins:
 
     def check(self, name: str, password: str = PASSWORD, address: str = "10.0.0.1") -> str:
         """The role of whoever has this password."""
-        request = web_logins_pb2.CheckPasswordRequest(name=name, password=password, address=address)
+        request = web_logins_pb2.CheckPasswordRequest(login_name=name, password=password, address=address)
         role = self._connection.call(self._stub.CheckPassword, request).role
         return people_pb2.PersonRole.Name(role).removeprefix("PERSON_ROLE_").lower()
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -247,9 +248,16 @@ def test_settings_of_the_user_are_not_read(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
-def test_cluster_finds_the_one_that_runs() -> None:
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalCluster]:
+    """A cluster with two workers."""
+    with LocalCluster(cores=2) as cluster:
+        yield cluster
+
+
+def test_cluster_finds_the_one_that_runs(local: LocalCluster) -> None:
     """By its state directory, as the command line does."""
-    with LocalCluster(cores=1) as local, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OQ_CONFIG_FILE", str(local.settings.state_dir / config.CONFIG_NAME))
         with Cluster(local.settings.state_dir) as cluster, cluster.executor() as executor:
             assert executor.submit(sdk_calls.square, 5).result() == 25
@@ -293,10 +301,10 @@ def test_closing_twice_is_once() -> None:
 
 
 @pytest.mark.parametrize("module", [cluster_module, executor_module], ids=lambda module: module.__name__)
-def test_docstring_examples_run(module: ModuleType) -> None:
+def test_docstring_examples_run(local: LocalCluster, module: ModuleType) -> None:
     """What the documentation of the interface shows is true; there, `cluster` has two workers."""
-    with LocalCluster(cores=2) as cluster, cluster.executor() as executor:
-        found = doctest.testmod(module, extraglobs={"cluster": cluster, "executor": executor})
+    with local.executor() as executor:
+        found = doctest.testmod(module, extraglobs={"cluster": local, "executor": executor})
 
     assert found.attempted > 0
     assert found.failed == 0
@@ -347,7 +355,7 @@ def test_totals_count_every_task_of_a_session_that_has_ended() -> None:
     assert totals.argument_bytes > 0
 
 
-def test_weight_of_an_executor_is_checked() -> None:
+def test_weight_of_an_executor_is_checked(local: LocalCluster) -> None:
     """The broker says what it may be."""
-    with LocalCluster(cores=1) as cluster, pytest.raises(errors.UsageError, match=r"0\.01 to 100"):
-        cluster.executor(weight=0.001)
+    with pytest.raises(errors.UsageError, match=r"0\.01 to 100"):
+        local.executor(weight=0.001)

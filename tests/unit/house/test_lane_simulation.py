@@ -7,7 +7,7 @@ import math
 import pytest
 
 from benchmarks.simulate_lane import lognormal_s
-from benchmarks.support.lane_simulation import Job, Run, Simulation, lower_bound_s, round_robin_s
+from benchmarks.support.lane.simulation import Job, Run, Simulation, lower_bound_s, round_robin_s
 
 NODES = [1, 8] * 4
 

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,17 @@ class DriverRun:
         self._is_detached = False
         self.is_over = False
 
-    def start(self, stdio: Sequence[int], account: Account | None, request: Request | None = None) -> None:
+    def start(self, files: DriverFiles, account: Account | None, request: Request | None = None) -> None:
         """Start a driver.
 
+        Args:
+            files: what it gets beside its events and its list of jobs; they stay the caller's.
+            account: as whom it runs.
+            request: for a further driver; None for the first one.
         Raises:
             QuakeGridError: none can be started.
         """
-        files = DriverFiles(self._events_fd, stdio, self.ticket.jobs_fd)
+        files = replace(files, events_fd=self._events_fd, jobs_fd=self.ticket.jobs_fd)
         drivers = self._runs.drivers
         self._name = drivers.start(request or self._request, files, self._on_driver_end, account=account)
         if self._is_detached:
@@ -115,7 +120,7 @@ class DriverRun:
         for tries_left in reversed(range(TRIES)):
             try:
                 request, account = await self._runs.prepare(self._request | {"argv": argv})
-                self.start((), account, request)
+                self.start(DriverFiles(self._events_fd), account, request)
             except errors.QuakeGridError:
                 if not tries_left or self._runs.drivers.is_stopping:
                     raise
@@ -177,7 +182,7 @@ class DriverRuns:
         try:
             events_fd = os.dup(files.events_fd)
             run = DriverRun(self, request, ticket, events_fd, on_end)
-            run.start(files.stdio, account)
+            run.start(files, account)
         except (errors.QuakeGridError, OSError):
             ticket.remove()
             if events_fd >= 0:

@@ -110,7 +110,7 @@ def make_job(client: DbClient, name: str, *, is_shared: bool = False) -> int:
     return job.id
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """A web service with people who have passwords, and jobs of two of them; there is no broker."""
     folder = tmp_path_factory.mktemp("team")

@@ -59,6 +59,7 @@ def test_person_logs_in_and_out(page: Page, team: Team) -> None:
     expect(page).to_have_url(re.compile(r"/accounts/login/"))
 
 
+@pytest.mark.full
 def test_another_window_notices_the_logout(page: Page) -> None:
     """It goes to the login, and does not ask again and again."""
     page.goto("/accounts/login/?next=/calculations")

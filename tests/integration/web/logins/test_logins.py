@@ -264,6 +264,7 @@ def test_answers_protect_browsers(team: Team) -> None:
             assert headers["referrer-policy"] == "same-origin"
 
 
+@pytest.mark.full
 def test_session_goes_on_after_a_restart_of_the_web(team: Team) -> None:
     """The database has it."""
     with team.log_in("anna") as web:

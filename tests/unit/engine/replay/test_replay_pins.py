@@ -17,12 +17,14 @@ from quakegrid.engine.replay.digests import SubmissionDigests
 from quakegrid.engine.replay.pins import Pins
 from quakegrid.engine.tasks.shared_arrays import SharedArray
 
+SECTIONS = {"distribution": {"compress": "0"}, "dbserver": {"port": 1908}}
+
 
 def pinned(*paths: Path, parent: Path | None = None, **versions: str) -> Pins:
     """What a calculation with these inputs rests on."""
     oqparam = SimpleNamespace(_input_files=[*map(str, paths), pins.NO_FILE])
     job = None if parent is None else SimpleNamespace(id=5, ds_calc_dir=str(parent))
-    found = pins.of(oqparam, {"numpy": "2.2.6", **versions}, pins.parent_of(job))
+    found = pins.of(oqparam, {"numpy": "2.2.6", **versions}, pins.parent_of(job), SECTIONS)
     return pins.decode(pins.encode(found))
 
 

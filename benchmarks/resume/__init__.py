@@ -1,0 +1,1 @@
+"""What `bench_resume.py` runs in drivers."""

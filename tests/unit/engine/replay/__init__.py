@@ -1,0 +1,1 @@
+"""Tests of running a calculation again from its journal."""

@@ -1,0 +1,1 @@
+"""What drivers do for the web service: inputs that were sent, pictures."""
