@@ -119,6 +119,8 @@ OF_COMMANDS = (
     # The broker's admission is the queue.
     Seam("openquake.engine.engine", "poll_queue", _instead(_do_nothing)),
     Seam("openquake.engine.engine", "run_jobs", calculations.run_jobs_in_session),
+    # A cluster asks nobody on the internet for newer versions.
+    Seam("openquake.engine.engine", "check_obsolete_version", calculations.tell_version),
     Seam("openquake.engine.engine", "run_calc", hooks.run_with_journal),
     Seam("openquake.engine.engine", "set_concurrent_tasks_default", hooks.begin_journal),
     Seam("openquake.engine.engine", "manage_signals", calculations.insist_on_signals),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from quakegrid import testing
 from tests.engine.test_web_runs import files_of, wait_for_end
 from tests.engine.web_servers import Server
 from tests.integration.web.sending import archive_of
+from tests.support.browsers import chromium
 from tests.support.clusters import Cluster
 
-CHROMIUM = shutil.which("chromium")
-TIMEOUT_MS = 60_000
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 PHONE = {"width": 390, "height": 800}
 DESK = {"width": 1200, "height": 900}
@@ -134,28 +132,16 @@ def test_reasons_and_parameters_are_told(ours: Server, hazard_id: int) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
-    if CHROMIUM is None:
-        pytest.skip("needs Debian's chromium: `make test-tools`")
-    flags = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=TIMEOUT_MS)
+    with chromium.running() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
 def page(browser: Browser, ours: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page of our service, on which no script may fail; light, or as the test's parameter says."""
     options = getattr(request, "param", {"color_scheme": "light", "viewport": DESK})
-    context = browser.new_context(base_url=f"http://{ours.address}", **options)
-    context.set_default_timeout(TIMEOUT_MS)
-    expect.set_options(timeout=TIMEOUT_MS)
-    made = context.new_page()
-    troubles: list[str] = []
-    made.on("pageerror", lambda error: troubles.append(str(error)))
-    yield made
-    context.close()
-    assert troubles == []
+    with chromium.opened(browser, f"http://{ours.address}", **options) as made:
+        yield made
 
 
 def shoot(page: Page, name: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import http.client
 import json
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid import testing
+from tests.engine.plain_web import ROUTES
 from tests.integration.web.sending import multipart
 from tests.support.clusters import Cluster
 from tests.support.processes import free_port
@@ -26,14 +30,24 @@ TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Server:
-    """A web server and the calculation that it knows."""
+    """A web server, the calculation that it knows, and the patterns of its addresses if it tells them."""
 
     address: str
     job_id: int
+    routes: tuple[str, ...] = ()
 
     def get(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body; `N` in the path is the calculation."""
         return self._ask(urllib.request.Request(self._url(path)))
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """The same for any method; redirections are not followed."""
+        with contextlib.closing(http.client.HTTPConnection(self.address, timeout=TIMEOUT_S)) as connection:
+            connection.request(method, path.replace("/N", f"/{self.job_id}", 1), body, dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
 
     def post(
         self, path: str, fields: Mapping[str, str] | None = None, *files: tuple[str, bytes]
@@ -82,7 +96,8 @@ def running_plain_server(root: Path) -> Iterator[Server]:
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < end_s, log.read_text()
                 time.sleep(0.05)
-        yield server
+        (said,) = (line for line in log.read_text().splitlines() if line.startswith(ROUTES))
+        yield dataclasses.replace(server, routes=tuple(json.loads(said.removeprefix(ROUTES))))
     finally:
         process.kill()
         process.wait()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import signal
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
+
+from openquake.baselib import general
 
 from quakegrid.engine import this_process, versions
 from quakegrid.engine.driver import stops
@@ -24,6 +28,16 @@ def insist_on_signals(original: Any) -> Any:
         original(job_id, number, frame)
 
     return manage_signals
+
+
+def tell_version(original: Any) -> Any:
+    """Upstream's look for a newer version on its web site, without the look: the log names its own."""
+
+    @functools.wraps(original)
+    def check_obsolete_version(calculation_mode: str = "") -> None:  # noqa: ARG001 - upstream's name
+        logging.info("Using engine version %s", general.engine_version())  # noqa: LOG015 - the job's log
+
+    return check_obsolete_version
 
 
 def run_jobs_in_session(original: Any) -> Any:

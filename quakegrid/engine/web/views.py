@@ -20,7 +20,7 @@ from openquake.commonlib import datastore, readinput
 
 from quakegrid import errors
 from quakegrid.engine.driver import stops
-from quakegrid.engine.web import answers, facts, inputs, validations
+from quakegrid.engine.web import answers, facts, inputs, memory_bound, validations
 from quakegrid.engine.web.pictures import catalogue
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
         QuakeGridError: the engine could not make it.
     """
     name, *args = argv
+    memory_bound.set_here()
     reply_fd, *folder_fds = driver.given_fds
     folder = tempfile.mkdtemp()  # below that of this driver, which the agent removes
     try:

@@ -66,6 +66,7 @@ TABLE: dict[str, Right] = {
     "/accounts/ajax_logout/": _OPEN,
     "/accounts/me.json": _OPEN,
     "/v1/engine_version": _ASK,
+    "/engine/license": _ASK,
     "/v1/engine_latest_version": _ASK,
     "/v1/available_gsims": _ASK,
     "/v1/ini_defaults": _ASK,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus, urlencode
@@ -30,6 +31,8 @@ PNG = "image/png"
 TYPES = {"xml": XML, "geojson": JSON}
 DEFAULT_FORMAT = "xml"
 MOST_WHAT_CHARACTERS = 2000
+# What upstream's addresses may have there.
+_EXTRACT_NAME, _PICTURE_NAME = re.compile(r"[-/_.\w]+"), re.compile(r"[-/_.()\w]+")
 
 
 def views_of(request: Request) -> EngineViews:
@@ -86,6 +89,8 @@ async def exported(request: Request) -> Response:
 async def extracted(request: Request) -> Response:
     """`GET /v1/calc/N/extract/WHAT`: arrays of a datastore, as numpy's .npz."""
     job_id, what = job_id_of(request), request.path_params["what"]
+    if not _EXTRACT_NAME.fullmatch(what):
+        raise errors.NotFoundError("there is no such extract")
     query = unquote_plus(request.url.query)
     what = f"{what}?{query}" if query else what
     if len(what) > MOST_WHAT_CHARACTERS or "\0" in what:
@@ -122,7 +127,7 @@ async def job_zip(request: Request) -> Response:
 async def picture(request: Request) -> Response:
     """`GET /v1/calc/N/download_png/WHAT`: a picture that the calculation has stored."""
     job_id, what = job_id_of(request), request.path_params["what"]
-    if len(what) > MOST_WHAT_CHARACTERS or "\0" in what or ".." in what:
+    if len(what) > MOST_WHAT_CHARACTERS or ".." in what or not _PICTURE_NAME.fullmatch(what):
         raise errors.NotFoundError("there is no such picture")
     reader = await owners.reader_of(backends_of(request), caller_of(request), job_id)
     file = await views_of(request).file("picture", str(job_id), what, whose=reader)

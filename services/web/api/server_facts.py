@@ -1,4 +1,4 @@
-"""Routes about the server itself."""
+"""Routes about the server itself, and the engine's licence."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ async def engine_version(_request: Request) -> Response:
         return PlainTextResponse(importlib.metadata.version("openquake.engine"))
     except importlib.metadata.PackageNotFoundError:
         return PlainTextResponse("the engine is not installed on this machine\n", 503)
+
+
+async def engine_license(_request: Request) -> Response:
+    """`GET /engine/license`: under which licence the engine is given."""
+    text = await asyncio.to_thread(_license)
+    return PlainTextResponse(text or "the engine is not installed on this machine\n", 200 if text else 503)
+
+
+def _license() -> str:
+    try:
+        files = importlib.metadata.files("openquake.engine") or ()
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return next((file.read_text() for file in files if file.name == "LICENSE"), "")
 
 
 async def health(_request: Request) -> Response:
@@ -74,6 +88,7 @@ def _checksum(name: str, shared_dir: str) -> int | None:
 ROUTES = [
     Route("/health", health),
     Route("/v1/engine_version", engine_version),
+    Route("/engine/license", engine_license),
     Route("/v1/engine_latest_version", engine_latest_version),
     Route("/v1/available_gsims", available_gsims),
     Route("/v1/ini_defaults", ini_defaults),

@@ -5,24 +5,21 @@ from __future__ import annotations
 import configparser
 import http.client
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
+from tests.support.browsers import chromium
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service, free_port, make_state
 
 TIMEOUT_S = 30
-TIMEOUT_MS = 30_000
-CHROMIUM = shutil.which("chromium")
 
 
 @dataclass(frozen=True)
@@ -139,25 +136,12 @@ def web(dbserver: LocalDbServer) -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
-    if CHROMIUM is None:
-        pytest.skip("needs Debian's chromium: `make test-tools`")
-    # Its sandbox does not work for root.
-    flags = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=TIMEOUT_MS)
+    with chromium.running() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
 def page(browser: Browser, web: Web) -> Iterator[Page]:
     """A page of the service, on which no script may fail."""
-    context = browser.new_context(base_url=f"http://127.0.0.1:{web.settings.web_port}")
-    context.set_default_timeout(TIMEOUT_MS)
-    expect.set_options(timeout=TIMEOUT_MS)
-    made = context.new_page()
-    troubles: list[str] = []
-    made.on("pageerror", lambda error: troubles.append(str(error)))
-    yield made
-    context.close()
-    assert troubles == []
+    with chromium.opened(browser, f"http://127.0.0.1:{web.settings.web_port}") as made:
+        yield made

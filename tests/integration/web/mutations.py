@@ -45,6 +45,11 @@ class Places:
             "%2e%2e/" * 9,
             "..%2f" * 9,
             "....//" * 6,
+            "C:\\",
+            "\\\\host\\",
+            "\uff0e\uff0e/" * 3,
+            "a\r\nSet-Cookie: a=b/",
+            "n" * 300 + "/",
             "\\..\\" * 5,
             "/",
             "~",
@@ -81,6 +86,7 @@ _HEADERS = (
     "Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Range: bytes=0-", "Range: bytes=-1-x",
     "Range: bytes=99999999999999999999-", "Transfer-Encoding: chunked", "Last-Event-ID: -1", "Cookie: a=b",
     "Expect: 100-continue", "X-Forwarded-For: 1.2.3.4", "Content-Encoding: gzip", "Accept: \x01",
+    "Range: bytes=" + ",".join(f"{2 * each}-{2 * each}" for each in range(3000)), "Range: bytes=0-0,5-9,-1",
     "If-None-Match: *", "If-Range: x", "Content-Length: 3",
 )  # fmt: skip
 
@@ -150,7 +156,19 @@ def _files(chance: random.Random, places: Places) -> list[tuple[str, str, bytes]
 def _model(chance: random.Random, places: Places) -> dict[str, str]:
     """Names and texts of a calculation's files."""
     key = chance.choice(
-        ("site_model_file", "exposure_file", "source_model_logic_tree_file", "export_dir", "x")
+        (
+            "site_model_file",
+            "exposure_file",
+            "source_model_logic_tree_file",
+            "gsim_logic_tree_file",
+            "gmfs_file",
+            "structural_vulnerability_file",
+            "station_data_file",
+            "reqv_hdf5",
+            "inputs",
+            "export_dir",
+            "x",
+        )
     )
     found = {"job.ini": JOB + (f"{key} = {places.path(chance)}\n" if chance.random() < 0.7 else "")}
     for _ in range(chance.choice((0, 1, 1, 3))):

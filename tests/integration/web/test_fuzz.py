@@ -96,7 +96,8 @@ def test_changed_requests_do_no_harm(web: Web, client: DbClient, count: int, tmp
     assert _settled(lambda: open_files(pid), opened + 20)
     assert files_below(tmp_path) == before
     root = Inputs(web.settings, getpass.getuser()).root
-    assert not root.exists() or list(root.iterdir()) == []
+    # Who closed the connection is not waited for; what they sent goes when its form has been read.
+    assert not root.exists() or _settled(lambda: len(list(root.iterdir())), 0)
 
 
 def _settled(count: object, most: int) -> bool:

@@ -97,6 +97,7 @@ def test_head_that_does_not_come_is_not_waited_for(begun: bytes, monkeypatch: py
     asyncio.run(play())
 
 
+@pytest.mark.full
 def test_reader_who_takes_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """And one who takes what there is may take all of it, though it lasts longer."""
     monkeypatch.setattr(connections, "STALL_S", 0.5)

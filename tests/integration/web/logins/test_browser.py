@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.integration.web.conftest import TIMEOUT_MS
 from tests.integration.web.logins.conftest import PASSWORD, Team
+from tests.support.browsers import chromium
 
 SHOTS = Path(__file__).parents[4] / "build" / "screenshots"
 
@@ -18,15 +18,12 @@ SHOTS = Path(__file__).parents[4] / "build" / "screenshots"
 @pytest.fixture
 def page(browser: Browser, team: Team) -> Iterator[Page]:
     """A page of the service, on which no script may fail, nor break the rules for scripts."""
-    context = browser.new_context(base_url=team.address, ignore_https_errors=True)
-    context.set_default_timeout(TIMEOUT_MS)
-    expect.set_options(timeout=TIMEOUT_MS)
-    made = context.new_page()
     troubles: list[str] = []
-    made.on("pageerror", lambda error: troubles.append(str(error)))
-    made.on("console", lambda said: troubles.append(said.text) if "Content Security" in said.text else None)
-    yield made
-    context.close()
+    with chromium.opened(browser, team.address, ignore_https_errors=True) as made:
+        made.on(
+            "console", lambda said: troubles.append(said.text) if "Content Security" in said.text else None
+        )
+        yield made
     assert troubles == []
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +40,7 @@ class FakeDrivers:
         self.requests: list[dict[str, Any]] = []
         self.on_end: Callable[[int, str], None] = lambda _code, _reason: None
         self.detached: list[str] = []
+        self.given: list[list[int]] = []
         self.unwanted: set[str] = set()
         self.refusals, self.ids = 0, b"7\n"
 
@@ -50,6 +51,7 @@ class FakeDrivers:
             self.refusals -= 1
             raise errors.StateError("there is no template")
         self.requests.append(request)
+        self.given.append(list(files.given))
         os.write(files.jobs_fd, self.ids)
         self.on_end = on_end
         return f"driver-{len(self.requests)}"
@@ -87,11 +89,11 @@ class World:
         """As `Notifications.on_driver_end`."""
         self.told.append(job_ids)
 
-    def run(self, **changes: Any) -> DriverRun:
-        """Run a request."""
+    def run(self, given: Sequence[int] = (), **changes: Any) -> DriverRun:
+        """Run a request, with what it came with."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            files = DriverFiles(theirs.fileno())
+            files = DriverFiles(theirs.fileno(), given=given)
             return self.runs.start(REQUEST | changes, files, lambda *end: self.ends.append(end), None)
 
     async def end(self, code: int, reason: str = "") -> None:
@@ -140,6 +142,19 @@ def test_killed_driver_is_followed_by_one_that_resumes(tmp_path: Path) -> None:
         assert (world.ends, world.told) == ([], [])
         await world.end(0)
         assert (world.ends, world.told, world.tickets) == ([(0, "")], [[7]], [])
+
+    play(scene)
+
+
+def test_first_driver_has_what_the_request_came_with(tmp_path: Path) -> None:
+    """Descriptors of the web service; those that follow work with the calculation's own files."""
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.run([17, 18])
+        await world.end(KILLED)
+
+        assert world.drivers.given == [[17, 18], []]
 
     play(scene)
 

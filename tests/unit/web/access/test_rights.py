@@ -42,6 +42,7 @@ OPEN = {
 }
 ALL = {
     "GET /v1/engine_version",
+    "GET /engine/license",
     "GET /v1/engine_latest_version",
     "GET /v1/available_gsims",
     "GET /v1/ini_defaults",

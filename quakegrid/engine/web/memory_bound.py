@@ -1,0 +1,24 @@
+"""The memory that one request of the web service may take: more ends the request, and not others' work."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+# Four requests run at once, so all of them leave half of a machine to others.
+SHARE = 8
+# A small machine's requests may take so much, since the engine alone has some hundred megabytes.
+LEAST_BYTES = 2 << 30
+
+
+def most_bytes(machine_bytes: int) -> int:
+    """What a request may take on a machine with so much memory."""
+    return max(LEAST_BYTES, machine_bytes // SHARE)
+
+
+def set_here() -> None:
+    """Bound this process; a larger allocation raises MemoryError, which says how large it is."""
+    wanted = most_bytes(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or wanted < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))

@@ -1,0 +1,1 @@
+"""A browser for tests of pages: Debian's Chromium, in `chromium.py`."""
