@@ -43,6 +43,9 @@ class Cluster:
         CredentialError: there is no credential for the cluster, or it has ended.
     """
 
+    # Whether it has a database of calculations.
+    _has_calculations = True
+
     def __init__(self, state_dir: Path | str | None = None, *, name: str = "") -> None:
         folder = Path(state_dir).expanduser() if state_dir is not None else None
         self._open(config.client_settings(name, folder))
@@ -58,6 +61,10 @@ class Cluster:
 
     @functools.cached_property
     def _calculations(self) -> Calculations:
+        if not self._has_calculations:
+            raise errors.StateError(
+                "a LocalCluster runs functions only; `quakegrid up` starts a cluster that runs calculations"
+            )
         return Calculations(self.settings)
 
     @property
@@ -172,6 +179,8 @@ class LocalCluster(Cluster):
         SettingsError: `preload` or `worker_memory` means nothing.
         QuakeGridError: the services did not start.
     """
+
+    _has_calculations = False
 
     def __init__(self, cores: int | None = None, *, preload: str = "none", worker_memory: str = "") -> None:
         if cores is not None and cores < 1:

@@ -129,10 +129,10 @@ def _models() -> list[Path]:
 
 @contextlib.contextmanager
 def running_apart(*cores: int) -> Iterator[Apart]:
-    """A master, two nodes that are warm, and a guest that is not of the cluster yet."""
+    """A master and two nodes that are warm; the agent of a guest is not started yet."""
     with running_machines(*cores, configured=NAMED, preload="openquake") as machines:
         apart = Apart(machines)
-        for node in machines.network.nodes:
+        for node in (MASTER, *NAMED):
             machines.start_agent(node)
-        apart.wait_until_warm(*machines.network.nodes)
+        apart.wait_until_warm(MASTER, *NAMED)
         yield apart

@@ -114,6 +114,8 @@ def test_node_without_room_for_blocks_reads_all_the_same(apart: Apart, plain: Pl
 def test_node_that_joins_in_mid_job_is_served(apart: Apart, plain: PlainEngine) -> None:
     """It reads the epoch of the Starmap that runs."""
     (job,) = prepare(LONG, apart.models / "joining")
+    apart.machines.start_agent(GUEST)
+    apart.wait_until_warm(GUEST)
     with apart.start(job, {"concurrent_tasks": "24"}) as running:
         wait_until(lambda: session(apart).get("running_count"), lambda: running.communicate(timeout=5))
         join = apart.machines.agentctl(GUEST, "join", apart.machines.network.address(MASTER))

@@ -33,11 +33,11 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
     """Do what a command line asked for, and tell how it ended; the exit code.
 
     Args:
-        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `view NAME ARGUMENTS`,
-            `start JSON`, `attach ID [-v]` or `resume ID OPTIONS`.
+        argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `extract ID WHAT DIR`,
+            `view NAME ARGUMENTS`, `start JSON`, `attach ID [-v]` or `resume ID OPTIONS`.
         driver: this process.
     """
-    is_export = argv[0] in {"export", "view", "attach"}
+    is_export = argv[0] in {"export", "extract", "view", "attach"}
     try:
         if argv[0] == "view":
             views.main(argv[1:], driver)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
         elif argv[0] == "attach":
             return attach_mode.main(argv[1:], driver)
         elif is_export:
-            _export(int(argv[1]), Path(argv[2]), argv[3], driver)
+            _write(argv, driver)
         else:
             _calculate(_parse_run(argv), driver)
     except BaseException as exc:  # noqa: BLE001 - told to the person who waits
@@ -163,6 +163,15 @@ def _parent_id(driver: DriverProcess, number: int) -> int:
 
 
 # --- exports
+
+
+def _write(argv: Sequence[str], driver: DriverProcess) -> None:
+    """Write what a job has as files: outputs, or arrays of its datastore."""
+    if argv[0] == "extract":
+        made = views.extract(driver, argv[1], argv[2], argv[3])
+        driver.events.tell({"event": "exported", **made})
+    else:
+        _export(int(argv[1]), Path(argv[2]), argv[3], driver)
 
 
 def _export(job_id: int, folder: Path, formats: str, driver: DriverProcess) -> None:

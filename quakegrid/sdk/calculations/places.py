@@ -76,7 +76,7 @@ class ThisMachine:
 
     def start(self, job_ini: Path, how: HowToRun) -> int:
         """Start a calculation that goes on by itself; its number."""
-        request = DriverRequest(_argv(job_ini, how), is_detachable=True, cwd=str(job_ini.parent))
+        request = DriverRequest(engine_argv(job_ini, how), is_detachable=True, cwd=str(job_ini.parent))
         return detached_drivers.start_detached(self._settings, request)[0]
 
     def export(self, job_id: int, folder: Path, formats: str) -> list[Path]:
@@ -89,10 +89,8 @@ class ThisMachine:
 
     def extract(self, job_id: int, what: str, folder: Path) -> Path:
         """Write arrays of the datastore into a folder, as .npz; its path."""
-        for event in self._drive("view", "extract", str(job_id), what, str(folder)):
-            if event["event"] == "view" and "refusal" in event:
-                raise errors.NotFoundError(event["refusal"])
-            if event["event"] == "view":
+        for event in self._drive("extract", str(job_id), what, str(folder)):
+            if event["event"] == "exported":
                 return Path(event["paths"][0])
         raise errors.QuakeGridError(f"the engine did not extract {what} of job {job_id}")
 
@@ -113,7 +111,7 @@ class ThisMachine:
         return events
 
 
-def _argv(job_ini: Path, how: HowToRun) -> list[str]:
+def engine_argv(job_ini: Path, how: HowToRun) -> list[str]:
     """The engine's arguments.
 
     Raises:

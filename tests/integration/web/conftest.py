@@ -104,6 +104,11 @@ class Web:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings with a port for the web."""
+    return make_settings(tmp_path)
+
+
+def make_settings(tmp_path: Path) -> Settings:
+    """Settings with a port for the web, below an empty folder."""
     made = make_state(tmp_path)
     path = made.state_dir / config.CONFIG_NAME
     parser = configparser.ConfigParser(interpolation=None)

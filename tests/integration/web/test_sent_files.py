@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from services.web.uploads import store as stores
 from services.web.uploads.inputs import DAY_S, Inputs
 from services.web.uploads.manifests import WantedFile
 from services.web.uploads.store import PIECE_BYTES, FileStore
-from tests.integration.web.conftest import Answer, Web
+from tests.integration.web.conftest import Answer, Web, make_settings
+from tests.support.dbservers import serving
+from tests.support.processes import Service
 
 JOB = b"[general]\ndescription = small\ncalculation_mode = classical\n"
 MISSING = "/v1/inputs/missing"
@@ -61,6 +63,19 @@ def run(web: Web, files: Mapping[str, str], **fields: Any) -> Answer:
     """Run files that have come, by a manifest."""
     document = {"files": files, "job_ini": "job.ini", "request_id": "a-request-1", **fields}
     return web.post("/v1/calc/run", json.dumps(document).encode(), Content_Type="application/json")
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """A web service for all tests here, each of which sends files of its own; there is no broker."""
+    settings = make_settings(tmp_path_factory.mktemp("web"))
+    service = Service(settings, "web")
+    with serving(settings):
+        try:
+            service.start()
+            yield Web(settings, service)
+        finally:
+            service.close()
 
 
 @pytest.fixture
@@ -126,25 +141,27 @@ def test_file_with_another_hash_is_dropped(web: Web) -> None:
     assert put(web, content, 0, content).json["received_bytes"] == len(content)
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "words"),
-    [
-        (f"/v1/inputs/{'A' * 64}?offset=0&size=1", b"1", "no SHA-256"),
-        (f"/v1/inputs/..%2f{'a' * 61}?offset=0&size=1", b"1", ""),
-        (f"/v1/inputs/{'a' * 64}?offset=0&size=-1", b"1", "numbers of bytes"),
-        (f"/v1/inputs/{'a' * 64}?offset=0", b"1", "numbers of bytes"),
-        (f"/v1/inputs/{'a' * 64}?offset=0&size=1", b"12", "ends where its file ends"),
-        (f"/v1/inputs/{'a' * 64}?offset=2&size=1", b"", "ends where its file ends"),
-        (f"/v1/inputs/{'a' * 64}?offset=0&size={1 << 40}", b"1", "max_upload"),
-    ],
-)
-def test_piece_that_makes_no_sense_is_refused(web: Web, path: str, body: bytes, words: str) -> None:
-    """In words, before anything is written."""
-    answer = web.ask("PUT", path, body)
+SENSELESS_PIECES = [
+    (f"/v1/inputs/{'A' * 64}?offset=0&size=1", b"1", "no SHA-256"),
+    (f"/v1/inputs/..%2f{'a' * 61}?offset=0&size=1", b"1", ""),
+    (f"/v1/inputs/{'a' * 64}?offset=0&size=-1", b"1", "numbers of bytes"),
+    (f"/v1/inputs/{'a' * 64}?offset=0", b"1", "numbers of bytes"),
+    (f"/v1/inputs/{'a' * 64}?offset=0&size=1", b"12", "ends where its file ends"),
+    (f"/v1/inputs/{'a' * 64}?offset=2&size=1", b"", "ends where its file ends"),
+    (f"/v1/inputs/{'a' * 64}?offset=0&size={1 << 40}", b"1", "max_upload"),
+]
 
-    assert answer.status in (400, 404)
-    assert words in answer.body.decode()
-    assert not list(web_root(web).rglob("*")) if web_root(web).exists() else True
+
+def test_piece_that_makes_no_sense_is_refused(web: Web) -> None:
+    """In words, before anything is written; one that is too large by its announced length."""
+    before = sorted(web_root(web).rglob("*"))
+    for path, body, words in SENSELESS_PIECES:
+        answer = web.ask("PUT", path, body)
+        assert answer.status in (400, 404), path
+        assert words in answer.body.decode(), path
+    content = bytes(2 * PIECE_BYTES)
+    assert put(web, content, 0, content).status == 413
+    assert sorted(web_root(web).rglob("*")) == before
 
 
 def web_root(web: Web) -> Path:
@@ -152,31 +169,23 @@ def web_root(web: Web) -> Path:
     return FileStore(Inputs(web.settings, getpass.getuser()), 0).root
 
 
-def test_piece_that_is_too_large_is_refused(web: Web) -> None:
-    """By its announced length."""
-    content = bytes(2 * PIECE_BYTES)
+SENSELESS_LISTS: list[tuple[list[object], str]] = [
+    ([], "1 to 10000 files"),
+    ([{"name": "../a", "size": 1, "sha256": "a" * 64}], "leads out"),
+    ([{"name": "/a", "size": 1, "sha256": "a" * 64}], "absolute"),
+    ([{"name": "a", "size": True, "sha256": "a" * 64}], "number of bytes"),
+    ([{"name": "a", "size": 1, "sha256": "../../etc/passwd"}], "no SHA-256"),
+    ([{"name": "a", "size": 1}], "`sha256` is a text"),
+    ([1], "each of `files`"),
+    ([{"name": "a", "size": 1 << 50, "sha256": "a" * 64}], "max_upload"),
+]
 
-    assert put(web, content, 0, content).status == 413
 
-
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ([], "1 to 10000 files"),
-        ([{"name": "../a", "size": 1, "sha256": "a" * 64}], "leads out"),
-        ([{"name": "/a", "size": 1, "sha256": "a" * 64}], "absolute"),
-        ([{"name": "a", "size": True, "sha256": "a" * 64}], "number of bytes"),
-        ([{"name": "a", "size": 1, "sha256": "../../etc/passwd"}], "no SHA-256"),
-        ([{"name": "a", "size": 1}], "`sha256` is a text"),
-        ([1], "each of `files`"),
-        ([{"name": "a", "size": 1 << 50, "sha256": "a" * 64}], "max_upload"),
-    ],
-)
-def test_list_that_makes_no_sense_is_refused(web: Web, files: list[object], words: str) -> None:
+def test_list_that_makes_no_sense_is_refused(web: Web) -> None:
     """In words."""
-    answer = web.post(MISSING, json.dumps({"files": files}).encode())
-
-    assert (answer.status, words in answer.json["error"]) == (400, True)
+    for files, words in SENSELESS_LISTS:
+        answer = web.post(MISSING, json.dumps({"files": files}).encode())
+        assert (answer.status, words in answer.json["error"]) == (400, True), files
 
 
 def test_manifest_is_judged_as_a_form_is(web: Web) -> None:
@@ -213,11 +222,12 @@ def test_manifest_is_judged_as_a_form_is(web: Web) -> None:
 
 def test_manifest_with_a_file_that_is_not_here_is_told_so(web: Web) -> None:
     """The program asks again which are missing: they may have been removed meanwhile."""
-    answer = run(web, {"job.ini": sha256_of(JOB)})
+    late = JOB + b"# sent later\n"
+    answer = run(web, {"job.ini": sha256_of(late)})
 
     assert (answer.status, answer.json["is_missing"]) == (409, True)
-    send(web, JOB)
-    assert run(web, {"job.ini": sha256_of(JOB)}).status == 503  # there is no agent
+    send(web, late)
+    assert run(web, {"job.ini": sha256_of(late)}).status == 503  # there is no agent
 
 
 # --- the store by itself

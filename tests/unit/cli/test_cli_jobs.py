@@ -116,7 +116,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "DbClient", FakeDatabase)
     monkeypatch.setattr(exports, "DbClient", FakeDatabase)
     monkeypatch.setenv("LOGNAME", "ann")
-    monkeypatch.setattr(options, "cluster_settings", SimpleNamespace)
+    monkeypatch.setattr(options, "cluster_settings", lambda: SimpleNamespace(credential=None))
 
 
 def invoke(*args: str) -> Result:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
@@ -76,7 +77,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int
             told = (*events, {"event": "exit", "code": code})
 
         monkeypatch.setattr(runs, "DriverLink", Link)
-        monkeypatch.setattr(options, "cluster_settings", lambda: None)
+        monkeypatch.setattr(options, "cluster_settings", lambda: SimpleNamespace(credential=None))
         monkeypatch.setattr(sys, "argv", ["quakegrid", "run", *args])
         return command_line.run_command_line()
 
