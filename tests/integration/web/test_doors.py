@@ -12,8 +12,10 @@ import sys
 import pytest
 
 from quakegrid import health
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings.config import Settings
 from tests.integration.web.conftest import Web
+from tests.integration.web.test_rows import make_job
 from tests.support.processes import Service
 
 OTHER_USER = 65534  # nobody
@@ -107,8 +109,10 @@ def test_answers_may_not_be_framed_or_guessed(web: Web) -> None:
         "/engine/1/outputs",
     ],
 )
-def test_pages_are_there(web: Web, page: str) -> None:
+def test_pages_are_there(web: Web, client: DbClient, page: str) -> None:
     """Upstream's addresses lead to them."""
+    assert make_job(client, "calculation 1") == 1
+
     answer = web.get(page)
     if answer.status == 307:
         answer = web.get(answer.headers["location"].removeprefix(f"http://127.0.0.1:{web.settings.web_port}"))
