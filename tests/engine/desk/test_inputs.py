@@ -22,8 +22,9 @@ LISTED_COUNT = 400
 
 
 def _packed(root: Path) -> Iterator[str]:
-    """Files that archives hold, which the engine unpacks beside them."""
+    """Files that archives hold, which the engine unpacks beside them, one by the name of the archive."""
     for path in root.rglob("*.zip"):
+        yield str(path.with_suffix(".xml"))
         with zipfile.ZipFile(path) as archive:
             yield from (str(path.parent / name) for name in archive.namelist())
 
