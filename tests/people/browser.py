@@ -88,7 +88,7 @@ class Browser:
 
     def get(self, who: str, path: str, **headers: str) -> Answer:
         """What is at a path."""
-        return self.ask(who, "GET", path, **headers)
+        return self.ask(who, "GET", path, b"", **headers)
 
     def post(self, who: str, path: str) -> Answer:
         """What a path does."""
