@@ -7,6 +7,7 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.settings import config
 from services.web.api.running import OWN_UPLOAD_COUNT, UPLOAD_COUNT, Desk
+from services.web.api.sent_files import MOST_OWN_PIECES, Turnstile, missing
 from services.web.callers import Caller
 from services.web.uploads.inputs import Inputs
 
@@ -54,3 +56,19 @@ def test_folder_that_another_user_has_made_is_not_taken(tmp_path: Path) -> None:
     assert Inputs(settings, "service").root == own / "web-inputs"
     os.chown(own, 12345, -1)
     assert Inputs(settings, "service").root == settings.state_dir / "web-inputs"
+
+
+def test_lists_of_files_are_looked_through_a_few_at_a_time() -> None:
+    """Each takes memory and a thread; a list too many is refused before it is read."""
+    turnstile = Turnstile()
+    state = SimpleNamespace(turnstile=turnstile, settings=SimpleNamespace(web_upload_bytes=1))
+    request = SimpleNamespace(app=SimpleNamespace(state=state), state=SimpleNamespace(caller=ANNA))
+
+    async def scene() -> None:
+        async with AsyncExitStack() as held:
+            for _ in range(MOST_OWN_PIECES):
+                await held.enter_async_context(turnstile.enter("anna"))
+            with pytest.raises(errors.PeerUnreachableError):
+                await missing(cast("Any", request))
+
+    asyncio.run(scene())
