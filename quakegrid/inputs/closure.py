@@ -64,10 +64,15 @@ def _named_by(path: str, homes: list[str], files: Files) -> Iterator[str]:
         return
     folders = dict.fromkeys([posixpath.dirname(path), *homes])
     for word in names.words(files.read(path, MOST_TEXT_BYTES)):
-        if posixpath.isabs(word):
+        if posixpath.isabs(word) or _is_hidden(word):
             continue
         for folder in folders:
             other = posixpath.normpath(posixpath.join(folder, word))
             if files.is_file(other):
                 yield other
                 break
+
+
+def _is_hidden(word: str) -> bool:
+    """Whether a name leads to a hidden file or folder, such as `.netrc`: a model may be a stranger's."""
+    return any(part.startswith(".") and part.strip(".") for part in word.split("/"))

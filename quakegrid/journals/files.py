@@ -47,7 +47,8 @@ def own_folder(state_dir: Path) -> Path:
     """The folder of this process's user; made if it does not exist.
 
     Raises:
-        OSError: it cannot be made, or is somebody else's.
+        OSError: it cannot be made, or is somebody else's, or is open to others, who may have
+            moved one of ours here: journals hold pickles.
     """
     folder = state_dir / FOLDER / str(os.getuid())
     if not folder.parent.exists():
@@ -56,6 +57,8 @@ def own_folder(state_dir: Path) -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
+    if found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is open to others")
     return folder
 
 

@@ -126,7 +126,7 @@ class LoginBook:
             role: what the person may do, if the cluster does not know the person.
             token_id: of a token for one login, which says who it is.
         Raises:
-            NotAllowedError: the token does not count.
+            NotAllowedError: the token does not count, or the person was shut out.
             UsageError: the name is none.
         """
         now_s = time.time()
@@ -138,6 +138,8 @@ class LoginBook:
                 person = Principal(PrincipalRole(used.role), used.name, used.credential_id)
             else:
                 known = password_rows.role_of(session, name, now_s)
+                if password_rows.is_shut_out(session, name, now_s):  # since the password was checked
+                    raise errors.NotAllowedError(f"{name} was shut out")
                 person = Principal(known or role, checked(name))
             end_s, idle_s = now_s + wanted.life_s, wanted.idle_timeout_s
             text, row = self._new(WebTokenKind.SESSION, person, wanted.way, now_s, end_s, idle_s)

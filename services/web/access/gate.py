@@ -94,7 +94,8 @@ class Gate:
             return caller.name if caller else ""
 
         is_tls = scope.get("scheme") == "https"
-        return peers.read(client[0], request.headers, self._access, is_tls=is_tls, account=account)
+        headers = peers.joined(request.headers.items())
+        return peers.read(client[0], headers, self._access, is_tls=is_tls, account=account)
 
     def _refusal(self, request: Request, peer: Peer) -> Response | None:
         """What is refused whoever asks."""

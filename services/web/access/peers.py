@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from quakegrid.settings.hosts import is_loopback
@@ -35,6 +35,18 @@ class Peer:
         return not self.is_proxy and is_loopback(self.address)
 
 
+def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by their names; lines of one name are a list, as HTTP has it.
+
+    Some proxies add a line of their own behind the one that the asker has sent, so the first one says
+    nothing. A list of names is nobody's name.
+    """
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
 def read(
     address: str,
     headers: Mapping[str, str],
@@ -47,7 +59,7 @@ def read(
 
     Args:
         address: of the other end of the connection.
-        headers: with lower-case names.
+        headers: with lower-case names, each once: see `joined`.
         access: the settings.
         is_tls: whether the connection is.
         account: finds whose the other end is, on this machine; empty if nobody knows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from services.web.uploads.models import Model
 from services.web.uploads.store import FileStore
 
 UPLOAD_COUNT = 4
+# Of one person, so that others have a place beside slow ones.
+OWN_UPLOAD_COUNT = 3
 FIELD = "archive"
 # Names end in it, as upstream looks for job files.
 ANY_JOB_FILE, RISK_JOB_FILE = ".ini", "risk.ini"
@@ -53,7 +56,7 @@ class Desk:
     def __init__(self, settings: Settings, inputs: Inputs, starter: Starter, store: FileStore) -> None:
         self.settings, self.inputs, self.starter = settings, inputs, starter
         self.store, self.answers = store, Answers()
-        self._count = 0
+        self._counts: Counter[str] = Counter()
 
     @asynccontextmanager
     async def folder(self, caller: Caller) -> AsyncIterator[Path]:
@@ -64,9 +67,12 @@ class Desk:
         Raises:
             PeerUnreachableError: too many come at once.
         """
-        if self._count >= UPLOAD_COUNT:
-            raise errors.PeerUnreachableError(f"{UPLOAD_COUNT} uploads are on their way; try again later")
-        self._count += 1
+        count, own_count = self._counts.total(), self._counts[caller.name]
+        if count >= UPLOAD_COUNT or own_count >= OWN_UPLOAD_COUNT:
+            raise errors.PeerUnreachableError(
+                f"{count} uploads are on their way, {own_count} of yours; try again later"
+            )
+        self._counts[caller.name] += 1
         folder = None
         try:
             is_passing = bool(whose.of(caller.name, caller.name).person)
@@ -74,7 +80,8 @@ class Desk:
             (folder / models.PARTS).mkdir()
             yield folder
         finally:
-            self._count -= 1
+            self._counts[caller.name] -= 1
+            self._counts += Counter()  # drops those that are 0
             if folder and not self.inputs.is_kept_here(folder):
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 

@@ -31,7 +31,7 @@ MOST_ANSWERS = 1000
 
 
 class Turnstile:
-    """Lets a few pieces in at a time: each takes memory until it is on disk."""
+    """Lets a few pieces, and lists of files, in at a time: each takes memory until it is on disk."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -89,9 +89,11 @@ def store_of(request: Request) -> FileStore:
 
 async def missing(request: Request) -> Response:
     """`POST /v1/inputs/missing`: which files of a calculation have not come from the caller yet."""
-    most_bytes = request.app.state.settings.web_upload_bytes
-    wanted = manifests.read_wanted(await read_body(request, MOST_MANIFEST_BYTES), most_bytes)
-    found = await asyncio.to_thread(store_of(request).missing, caller_of(request).name, wanted)
+    most_bytes, owner = request.app.state.settings.web_upload_bytes, caller_of(request).name
+    turnstile: Turnstile = request.app.state.turnstile
+    async with turnstile.enter(owner):  # a long list takes a thread, and the disk, for a while
+        wanted = manifests.read_wanted(await read_body(request, MOST_MANIFEST_BYTES), most_bytes)
+        found = await asyncio.to_thread(store_of(request).missing, owner, wanted)
     listed = [{"sha256": each.sha256, "received_bytes": each.received_bytes} for each in found]
     return JSONResponse({"missing": listed, "piece_bytes": PIECE_BYTES})
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from quakegrid.errors import QuakeGridError
+from quakegrid.errors import PeerUnreachableError, QuakeGridError
 from services.web.persons import whose
 from services.web.uploads.inputs import Inputs, Kept
 
@@ -21,8 +21,16 @@ log = logging.getLogger("quakegrid.web")
 # Between two looks at the list of files that are left.
 PAUSE_S = 5.0
 MOST_FILES = 500
+# Of one owner: files of somebody who has no account any more keep nobody else's waiting.
+MOST_OF_OWNER = 100
+# A person can stop the driver that removes their files.
+OWNER_TIMEOUT_S = 60.0
 MOST_TOLD = 100
-_LEFT = "SELECT path, user_name FROM quakegrid_left_file ORDER BY noted_s LIMIT ?x"
+LEFT = (
+    "SELECT path, user_name FROM (SELECT path, user_name, row_number() OVER "
+    "(PARTITION BY user_name ORDER BY noted_s) AS place FROM quakegrid_left_file) "
+    "WHERE place <= ?x ORDER BY place LIMIT ?x"
+)
 _FORGET = "DELETE FROM quakegrid_left_file WHERE path IN (?X)"
 EngineCall = Callable[..., Awaitable[Any]]
 RunView = Callable[..., Awaitable[dict[str, Any]]]
@@ -92,11 +100,14 @@ class Removals:
             QuakeGridError: the dbserver does not answer.
         """
         by_owner: dict[str, list[str]] = defaultdict(list)
-        for path, owner in (await self._engine_call(_LEFT, MOST_FILES)).rows:
+        for path, owner in (await self._engine_call(LEFT, MOST_OF_OWNER, MOST_FILES)).rows:
             by_owner[owner].append(path)
         for owner, paths in by_owner.items():
             try:
-                await self._run(owner, datastores=paths)
+                async with asyncio.timeout(OWNER_TIMEOUT_S):
+                    await self._run(owner, datastores=paths)
+            except TimeoutError:
+                self._tell(owner, paths, PeerUnreachableError("the driver of the owner did not answer"))
             except QuakeGridError as exc:
                 self._tell(owner, paths, exc)
             else:

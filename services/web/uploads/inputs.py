@@ -174,7 +174,11 @@ def _may_write(shared: str, user_name: str) -> bool:
     if not shared:
         return False
     own = Path(shared, user_name)
-    return os.access(own if own.exists() else shared, os.W_OK | os.X_OK)
+    if not own.exists():
+        return os.access(shared, os.W_OK | os.X_OK)
+    # One that another user has made: they could put files of their own in the place of what was checked.
+    is_ours = own.stat().st_uid == os.geteuid() and own.lstat().st_uid in (0, os.geteuid())
+    return is_ours and os.access(own, os.W_OK | os.X_OK)
 
 
 def size_of(folder: Path) -> int:

@@ -25,6 +25,7 @@ from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job, LogLine
 from quakegrid.transport import grpc_channels
 from services.broker.drivers.jobs_aio import transition_job
+from services.web.persons import removals
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
@@ -210,6 +211,7 @@ def test_files_that_cannot_be_removed_are_said_and_noted(client: DbClient, tmp_p
     assert answer == {"success": str(other.id), "hdf5paths": [str(paths[1]), f"{other.ds_calc_dir}_tmp.hdf5"]}
     query = "SELECT path, user_name FROM quakegrid_left_file ORDER BY path"
     assert client.call(query).rows == tuple((str(path), "ada") for path in sorted(paths))
+    assert client.call(removals.LEFT, 1, 10).rows == ((str(paths[0]), "ada"),)
     client.call("DELETE FROM quakegrid_left_file WHERE path IN (?X)", [str(paths[0])])
     assert client.call(query).rows == ((str(paths[1]), "ada"),)
 

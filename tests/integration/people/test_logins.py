@@ -245,6 +245,8 @@ def test_revoked_person_has_nothing_left(client: DbClient, logins: Logins, peopl
         logins.open(link=link)
     with pytest.raises(errors.NotAllowedError):
         logins.check("anna")
+    with pytest.raises(errors.NotAllowedError, match="shut out"):  # whose password was checked just before
+        logins.open("anna")
     with pytest.raises(errors.NotFoundError):
         people.revoke("anna")
 

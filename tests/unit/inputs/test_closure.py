@@ -131,6 +131,18 @@ def test_absolute_names_are_left_to_the_engine() -> None:
     assert found({"/m/job.ini": "a_file = /etc/passwd.xml", "/etc/passwd.xml": ""}) == ["/m/job.ini"]
 
 
+def test_hidden_files_are_not_sent() -> None:
+    """Whoever has made a model could name secrets of those who run it."""
+    files = {
+        "/h/m/job.ini": "# ../.netrc ../.config/key.pem ./a.csv x/../b.csv\n",
+        "/h/.netrc": "",
+        "/h/.config/key.pem": "",
+        "/h/m/a.csv": "",
+        "/h/m/b.csv": "",
+    }
+    assert found(files, "/h/m/job.ini") == ["/h/m/job.ini", "/h/m/a.csv", "/h/m/b.csv"]
+
+
 def test_text_without_names_asks_for_no_file() -> None:
     """A large source model has millions of numbers, which are no names."""
     numbers = " ".join(f"{number / 7:.5f} -1.0E{number % 9} {number}e-05" for number in range(10_000))

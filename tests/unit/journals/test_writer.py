@@ -174,6 +174,9 @@ def test_own_folder_is_closed_to_others(tmp_path: Path) -> None:
 
     assert folder.stat().st_mode & 0o777 == 0o700
     assert folder.parent.stat().st_mode & 0o7777 == files.SHARED_MODE
+    folder.chmod(0o770)  # as one of ours that a colleague has moved here
+    with pytest.raises(OSError, match="open to others"):
+        files.own_folder(tmp_path)
     folder.rmdir()
     folder.symlink_to(tmp_path)
     with pytest.raises(OSError, match="somebody else"):

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import pytest
 from quakegrid import errors
 from quakegrid.jobs.engine_values import TableValue
 from quakegrid.settings import config
-from services.web.persons.removals import Removals
+from services.web.persons import removals as removals_module
+from services.web.persons.removals import MOST_FILES, MOST_OF_OWNER, Removals
 from services.web.persons.whose import Whose
 from services.web.uploads import sweeping
 from services.web.uploads.inputs import DAY_S, Inputs
@@ -130,3 +133,36 @@ def test_files_that_are_left_are_removed_owner_by_owner(
     views.without_account.clear()
     asyncio.run(removals.left_files())
     assert dbserver.left == {}
+
+
+def test_owner_whose_driver_stands_still_keeps_nobody_else_waiting(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person can stop it, as it runs as their account."""
+    monkeypatch.setattr(removals_module, "OWNER_TIMEOUT_S", 0.01)
+    views = FakeViews()
+    dbserver = FakeDbserver(("/b/calc_1.hdf5", "ben"), ("/a/calc_2.hdf5", "anna"))
+
+    async def run(name: str, text: str, *, whose: Whose) -> dict[str, Any]:
+        if whose.person == "ben":
+            await asyncio.Event().wait()
+        return await views.run(name, text, whose=whose)
+
+    asyncio.run(Removals(inputs, dbserver.call, run).left_files())
+
+    assert dbserver.left == {"/b/calc_1.hdf5": "ben"}
+
+
+def test_many_files_of_one_owner_leave_room_for_others() -> None:
+    """The files of somebody without an account stay on the list for ever."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE quakegrid_left_file (path TEXT, user_name TEXT, noted_s REAL)")
+        rows = [(f"/b/calc_{number}.hdf5", "ben", number) for number in range(600)]
+        rows += [("/a/calc_2.hdf5", "anna", 1000.0), ("/a/calc_1.hdf5", "anna", 999.0)]
+        database.executemany("INSERT INTO quakegrid_left_file VALUES (?, ?, ?)", rows)
+        query, limits = removals_module.LEFT.replace("?x", "?"), (MOST_OF_OWNER, MOST_FILES)
+
+        found = database.execute(query, limits).fetchall()
+
+    assert [path for path, owner in found if owner == "anna"] == ["/a/calc_1.hdf5", "/a/calc_2.hdf5"]
+    assert len(found) == MOST_OF_OWNER + 2

@@ -32,7 +32,7 @@ TRIES, PAUSE_S = 600, 1.0
 PLACE_TRIES, PLACE_PAUSE_S = 1500, 0.1
 AUTO = "auto"
 # What such a request begins with; exports and views are asked for again by who wants them.
-_CALCULATIONS = ("engine", "start", "resume")
+_CALCULATIONS = frozenset({"engine", "start", "resume"})
 # A driver that has these by default was told to end before it could say so.
 _TOLD_TO_END = frozenset({128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP})
 
@@ -176,7 +176,7 @@ class DriverRuns:
             QuakeGridError: no driver can be started.
             OSError: there is no descriptor left.
         """
-        is_kept = self._is_auto and request["is_detachable"] and request["argv"][0] in _CALCULATIONS
+        is_kept = self._is_auto and request["is_detachable"] and bool(_CALCULATIONS & {*request["argv"][:1]})
         ticket = DriverTicket.written(self._folder, request) if is_kept else DriverTicket.unwritten()
         events_fd = -1
         try:

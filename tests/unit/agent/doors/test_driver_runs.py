@@ -287,3 +287,16 @@ def test_driver_that_cannot_be_written_down_runs_all_the_same(tmp_path: Path) ->
             world.run()
 
     play(scene)
+
+
+def test_request_without_arguments_has_no_ticket(tmp_path: Path) -> None:
+    """Its driver says what is wrong with it."""
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.run(argv=[])
+        assert world.tickets == []
+        await world.end(2)
+        assert world.ends == [(2, "")]
+
+    play(scene)

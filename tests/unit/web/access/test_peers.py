@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quakegrid.access import principals
 from quakegrid.settings.web.access import WebAccess, WebProxy
 from services.web.access import cookies, peers
 from services.web.access.accounts import HOME, local_path
@@ -111,3 +112,18 @@ def test_local_paths_are_kept(path: str) -> None:
 def test_other_paths_lead_home(path: str) -> None:
     """Whatever a link says."""
     assert local_path(path) == HOME
+
+
+def test_line_of_the_asker_says_nothing_before_that_of_the_proxy() -> None:
+    """Some proxies add a line of their own behind it; two names are nobody's."""
+    lines = [
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-remote-user", "admin"),
+        ("x-forwarded-for", "198.51.100.1"),
+        ("x-remote-user", "ada"),
+    ]
+
+    found = read("10.0.0.5", peers.joined(lines))
+
+    assert (found.address, found.user) == ("198.51.100.1", "admin, ada")
+    assert not principals.is_name(found.user)
