@@ -111,7 +111,8 @@ class Nodes:
             if service.process is None or service.process.poll() is not None:
                 service.start()
         if any(node.state == "stopped" for node in self.status().nodes):
-            assert self.quakegrid("workers", "start").returncode == 0
+            # An agent that was started just now cannot be told yet.
+            wait_until(lambda: self.quakegrid("workers", "start").returncode == 0)
         wait_until(lambda: set(self.up()) >= {f"127.0.0.{number}" for number in self._agents})
 
     def status(self) -> FleetStatus:

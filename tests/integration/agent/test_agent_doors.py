@@ -216,9 +216,9 @@ def test_command_line_without_or_with_too_many_descriptors_is_refused(agent: Age
 
 def test_driver_without_an_engine_is_refused_before_it_starts(agent: Agent) -> None:
     """Also in a mode with a log, and with signals behind the request, such as one that there is not."""
-    for mode in ("oq", "run"):
+    for mode, fds in (("oq", (0, 1, 2)), ("run", (0, 1))):
         line = json.dumps(REQUEST | {"mode": mode}).encode() + b"\n"
-        answer = agent.say(line, b'{"signal": 12345}\n')
+        answer = agent.say(line, b'{"signal": 12345}\n', fds=fds)
 
         assert [event["event"] for event in answer] == ["refused"]
         assert "openquake" in answer[0]["message"]
