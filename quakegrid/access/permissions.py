@@ -143,7 +143,8 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "GetDatabaseInfo": Permission("see the state of the database", _PEOPLE),
         "CheckDatabase": Permission("check the database", _STAFF),
         "VacuumDatabase": Permission("vacuum the database", _STAFF, is_audited=True),
-        "BackupDatabase": Permission("copy the database", _STAFF, is_audited=True),
+        # A copy holds the hashes of passwords.
+        "BackupDatabase": Permission("copy the database", _ADMINS, is_audited=True),
         "Query": Permission("query the database", _READERS),
     },
     "api.v1.Fleet": {
