@@ -105,7 +105,7 @@ def differences(exchange: Exchange, theirs: Answer, own: Answer) -> Iterator[str
 def differs_json(theirs: Answer, own: Answer) -> Iterator[str]:
     """Keys in their order, and values, but for the numbers of calculations in words."""
     texts = [
-        re.sub(r"\bjob \d+", "job N", json.dumps(without_own(json.loads(body))))
+        re.sub(r"(?i)\bjob \d+", "job N", json.dumps(without_own(json.loads(body))))
         for _, _, body in (theirs, own)
     ]
     if texts[0] != texts[1]:
