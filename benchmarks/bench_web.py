@@ -6,6 +6,7 @@ All in one run on this machine. Figures with a target make the exit code 1 when 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import http.client
 import shutil
 import statistics
@@ -149,7 +150,7 @@ def start_requests_ms(port: int, model: Path) -> list[float]:
 def transfers(settings: Settings, database: DbClient, folder: Path, pid: int) -> list[Figure]:
     """A file of a gigabyte, an upload that is too large, and slow readers."""
     job = database.jobs.create_job(
-        data_dir=str(folder), calculation_mode="classical", description="large", user_name="bench"
+        data_dir=str(folder), calculation_mode="classical", description="large", user_name=getpass.getuser()
     )
     transfers_.write_datastore(Path(f"{job.ds_calc_dir}.hdf5"))
     port, path = settings.web_port, f"/v1/calc/{job.id}/datastore"
