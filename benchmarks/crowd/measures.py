@@ -106,12 +106,15 @@ def rest(crowd: Crowd, executor: ClusterExecutor, seconds: float) -> Resting:
 
 
 def share(crowd: Crowd, first: ClusterExecutor, seconds: float) -> Shared:
-    """Let a second session come while the first one has all workers."""
+    """Let a second session come while the first one has all workers; both keep as many naps waiting."""
     half = crowd.worker_count // 2
     with Feeder(first, crowd.worker_count) as one:
         one.wait_for_workers(crowd.worker_count)
         came_s = time.monotonic()
-        with ClusterExecutor(crowd.settings, shows_output=False) as second, Feeder(second, half) as two:
+        with (
+            ClusterExecutor(crowd.settings, shows_output=False) as second,
+            Feeder(second, crowd.worker_count) as two,
+        ):
             two.wait_for_workers(half)
             moved_s = time.monotonic() - came_s
             begin_s, begin_cpu = time.time(), psutil.cpu_times()
