@@ -46,8 +46,8 @@ class MediumRun:
 def measured(cluster: Cluster, folder: Path, *, has_journal: bool) -> MediumRun:
     """Run the calculation to its end."""
     stop = threading.Event()
-    peak = [0]
-    watching = threading.Thread(target=watch_driver, args=(cluster, stop, peak))
+    peaks: dict[int, int] = {}
+    watching = threading.Thread(target=watch_children, args=(cluster, stop, peaks))
     watching.start()
     start_s = time.perf_counter()
     if has_journal:
@@ -62,21 +62,19 @@ def measured(cluster: Cluster, folder: Path, *, has_journal: bool) -> MediumRun:
     stop.set()
     watching.join()
     assert code == 0, output
-    return MediumRun(wall_s, peak[0], count, size)
+    return MediumRun(wall_s, peaks[cluster.json("jobs", "show", "-1")["pid"]], count, size)
 
 
-def watch_driver(cluster: Cluster, stop: threading.Event, peak: list[int]) -> None:
-    """Note the largest memory of a process of the cluster that the engine has named as its master."""
+def watch_children(cluster: Cluster, stop: threading.Event, peaks: dict[int, int]) -> None:
+    """Note the largest memory of each driver and worker, by its process id."""
     while not stop.wait(0.2):
         for pid in cluster.children():
             try:
-                name = Path(f"/proc/{pid}/cmdline").read_bytes()
                 status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
             except OSError:
                 continue
-            found = re.search(r"VmHWM:\s+(\d+) kB", status)
-            if found and name.startswith(b"oq-job-"):
-                peak[0] = max(peak[0], int(found[1]) << 10)
+            if found := re.search(r"VmHWM:\s+(\d+) kB", status):
+                peaks[pid] = int(found[1]) << 10
 
 
 def empty_tasks(cluster: Cluster) -> Iterator[Figure]:
