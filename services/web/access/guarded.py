@@ -66,12 +66,7 @@ async def check(request: Request, right: Right, mode: WebMode) -> None:
     backends: Backends = request.app.state.backends
     number = checked(request.path_params["job_id"])
     job_id = await _job_of_output(backends, number) if right.need is Need.SEE_OUTPUT else number
-    row = await _row(backends, job_id)
-    if row is None:
-        return
-    owner = str(row["user_name"])
-    if not rights.may(caller, right, mode, owner=owner, is_shared=row["status"] == SHARED):
-        raise errors.NotAllowedError(rights.refusal(caller, right, f"job {job_id}", owner))
+    await _check_job(backends, caller, right, mode, job_id)
 
 
 async def check_sees(backends: Backends, caller: Caller, mode: WebMode, job_id: int) -> None:
@@ -81,18 +76,22 @@ async def check_sees(backends: Backends, caller: Caller, mode: WebMode, job_id: 
         NotAllowedError: it is another person's, who does not share it.
     """
     right = Right(Need.SEE_JOB, "start from it")
-    if not rights.needs_owner(caller, right, mode):
-        return
-    row = await _row(backends, job_id)
+    if rights.needs_owner(caller, right, mode):
+        await _check_job(backends, caller, right, mode, job_id)
+
+
+async def _check_job(backends: Backends, caller: Caller, right: Right, mode: WebMode, job_id: int) -> None:
+    """Refuse what somebody may not do with a calculation; one that there is not is not refused.
+
+    Raises:
+        NotAllowedError: with whose the calculation is, and who one is.
+    """
+    row: Any = await backends.engine_call("get_job", job_id)
     if row is None:
         return
     owner = str(row["user_name"])
     if not rights.may(caller, right, mode, owner=owner, is_shared=row["status"] == SHARED):
         raise errors.NotAllowedError(rights.refusal(caller, right, f"job {job_id}", owner))
-
-
-async def _row(backends: Backends, job_id: int) -> Any:
-    return await backends.engine_call("get_job", job_id)
 
 
 async def _job_of_output(backends: Backends, output_id: int) -> int:
