@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 from typing import TYPE_CHECKING
 
+from quakegrid.files.placed_reads import PlacedReads
 from quakegrid.files.rules.blocks import BLOCK_BYTES, blocks_of
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from quakegrid.files.rules.tables import FileEpoch
 
 
-class FileView(io.RawIOBase):
+class FileView(PlacedReads):
     """A file that can be read and not written.
 
     Args:
@@ -24,32 +23,12 @@ class FileView(io.RawIOBase):
     """
 
     def __init__(self, epoch: FileEpoch, blocks: EpochBlocks | None) -> None:
-        super().__init__()
-        self.name = epoch.path
-        self._byte_count, self._blocks = epoch.byte_count, blocks
-        self._place = 0
+        super().__init__(epoch.byte_count)
+        self.name, self._blocks = epoch.path, blocks
 
     def __repr__(self) -> str:
         """What h5py takes for the name of the file."""
         return self.name
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read begins."""
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Say where the next read begins."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._byte_count}[whence]
-        self._place = max(0, start + offset)
-        return self._place
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read as many bytes as there are, and at most as many as fit."""

@@ -7,13 +7,13 @@ lead to does not change if its dataset was complete when the epoch began, and ta
 
 from __future__ import annotations
 
-import io
 import os
 from typing import TYPE_CHECKING, Any
 
 import h5py
 
 from quakegrid.files import library
+from quakegrid.files.placed_reads import PlacedReads
 from quakegrid.files.rules.overlays import Overlay
 from quakegrid.files.sources import EpochSource, LiveSource, WholeSource, opened
 
@@ -47,31 +47,13 @@ def _do_nothing(*_args: object) -> None:
     """Go on to the next object."""
 
 
-class _ReadRecorder(io.RawIOBase):
+class _ReadRecorder(PlacedReads):
     """A file object that remembers what was read of a file."""
 
     def __init__(self, fd: int, byte_count: int) -> None:
-        super().__init__()
-        self._fd, self._byte_count, self._place = fd, byte_count, 0
+        super().__init__(byte_count)
+        self._fd = fd
         self.ranges: list[tuple[int, bytes]] = []
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read begins."""
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Say where the next read begins."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._byte_count}[whence]
-        self._place = start + offset
-        return self._place
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read, and remember."""
