@@ -14,10 +14,8 @@ from quakegrid import errors
 from quakegrid.cli import options
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.clients.web import web_client
 from quakegrid.clients.web_tokens import ListedWebToken, WebTokensClient
-from quakegrid.settings import credential_files
-from quakegrid.settings.config import Settings
-from quakegrid.settings.hosts import is_loopback
 from quakegrid.transport import credentials
 
 LINK_LIFE = datetime.timedelta(minutes=1)
@@ -33,7 +31,6 @@ COLUMNS = {
     "use_time": "used",
     "end_time": "ends",
 }
-_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
 @click.group()
@@ -54,7 +51,7 @@ def open_pages(address: str, no_browser: bool) -> None:
     settings = options.cluster_settings()
     with closing(DbClient(settings)) as database:
         token, made = WebTokensClient(database).create("web open", LINK_LIFE, is_single_use=True)
-    link = f"{(address or url_of(settings)).rstrip('/')}/login?token={token}"
+    link = f"{(address or web_client.address_of(settings)).rstrip('/')}/login?token={token}"
     render.say(f"this link logs in {made.name} ({made.role}), once, within a minute:")
     click.echo(link)
     if not no_browser:
@@ -79,21 +76,6 @@ def ca() -> None:
     now_time = datetime.datetime.now(datetime.UTC)
     authority = credentials.authority_of(settings.keyring.keys)
     click.echo(authority.ca_pem(now_time, now_time + CA_LIFE).decode(), nl=False)
-
-
-def url_of(settings: Settings) -> str:
-    """Where the web pages of a cluster are, as far as this machine knows."""
-    if settings.credential is not None:
-        if settings.credential.web:
-            return settings.credential.web
-        host = credential_files.split_address(settings.credential.dbserver)[0]
-        return f"{'http' if is_loopback(host) else 'https'}://{_in_url(host)}:{settings.web_port}"
-    host = "localhost" if settings.web_listen in _EVERYWHERE else settings.web_listen
-    return f"{settings.web_scheme}://{_in_url(host)}:{settings.web_port}"
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def create_token(label: str, life: datetime.timedelta) -> None:

@@ -46,6 +46,7 @@ _KINDS: dict[int, type[errors.QuakeGridError]] = {
     409: errors.StateError,
     413: errors.UsageError,
 }
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 T = TypeVar("T")
 # A link that is cut without a word is given up after about a minute, however long an engine may need.
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 4}
@@ -346,6 +347,10 @@ def address_of(settings: Settings) -> str:
 
 
 def address_at(settings: Settings, host: str) -> str:
-    """The address of a web service with these settings on a host: it is plain HTTP on loopback only."""
+    """The address of a web service with these settings on a host: it is plain HTTP on loopback only.
+
+    One that listens everywhere is asked for by a name that it knows.
+    """
+    host = "localhost" if host in _EVERYWHERE else host
     scheme = "https" if settings.web_has_tls or not is_loopback(host) else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.web_port}"
