@@ -107,7 +107,7 @@ def roomy_cluster(core_count: int, preload: str) -> Iterator[tuple[Settings, psu
         environ = testing.isolated_environ(Path(folder)) | {"OQ_CONFIG_FILE": str(path)}
         settings = config.load_settings(state_dir, {"OQ_CONFIG_FILE": str(path)})
         commands = (
-            ["services.broker", "--state-dir", str(state_dir)],
+            ["quakegrid.services.broker", "--state-dir", str(state_dir)],
             ["benchmarks.support.roomy_agent", str(core_count), str(state_dir)],
         )
         services = [

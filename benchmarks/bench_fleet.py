@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from benchmarks.support import fleet_edges
 from benchmarks.support.figures import Figure, report
 from benchmarks.support.fleet_crowd import CORE_COUNT, MANY_TASKS, FleetCrowd
-from services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet import events as fleet
 
 FEW_NODES, MANY_NODES = 100, 1000
 SESSION_COUNTS = (1, 2, 10, 100)

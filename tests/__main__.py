@@ -52,7 +52,7 @@ FLOOR = (
     "--cov-fail-under=100",
     "--cov-report=term-missing:skip-covered",
 )
-MEASURE = ("--cov=quakegrid", "--cov-branch", "--cov=services", "--cov-append", "--cov-report=")
+MEASURE = ("--cov=quakegrid", "--cov-branch", "--cov-append", "--cov-report=")
 
 
 @dataclass(frozen=True)

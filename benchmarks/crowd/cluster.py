@@ -132,7 +132,7 @@ class Crowd:
         return self._start(
             "broker",
             state_dir,
-            "services.broker",
+            "quakegrid.services.broker",
             "--state-dir",
             str(state_dir),
             "--lifeline-fd",

@@ -77,7 +77,7 @@ class Ours(Server):
         super().__init__(
             root,
             environ,
-            [sys.executable, "-m", "services.dbserver", "--state-dir", str(root / "state")],
+            [sys.executable, "-m", "quakegrid.services.dbserver", "--state-dir", str(root / "state")],
         )
         self.settings: Settings = config.load_settings(root / "state", {"OQ_CONFIG_FILE": str(path)})
         # Clients read the same file without --state-dir.

@@ -50,7 +50,7 @@ def measure(byte_count: int, node_count: int) -> float:
                 file.write(os.urandom(MIB))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         endpoint = f"tcp://127.0.0.1:{settings.lane_ports[0]}"
-        command = [sys.executable, "-m", "services.lane", "--state-dir", folder, "--control-fd"]
+        command = [sys.executable, "-m", "quakegrid.services.lane", "--state-dir", folder, "--control-fd"]
         with theirs:
             lane = subprocess.Popen(
                 [*command, str(theirs.fileno())],

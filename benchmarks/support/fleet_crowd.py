@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 
 from quakegrid.nodes.worker_ends import WorkerEnd
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet.state import NO_LIMITS, PersonLimits
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
-from services.broker.fleet.state import NO_LIMITS, PersonLimits
 
 CORE_COUNT = 64
 # Far more than cores: a session that has so many wants every core.

@@ -8,16 +8,16 @@ from typing import Any, cast
 
 from benchmarks.support.fleet_crowd import FleetCrowd
 from quakegrid.internal.v1 import sessions_pb2
+from quakegrid.services.broker.drivers.session import DriverSession, Rate
+from quakegrid.services.broker.fleet_loop import FleetLoop
+from quakegrid.services.broker.guard import StateGuard
+from quakegrid.services.broker.lanes.pool import LanePool
+from quakegrid.services.broker.lanes.reports import LaneReports
+from quakegrid.services.broker.nodes.registry import NodeRegistry
+from quakegrid.services.broker.status.status import StatusWriter
+from quakegrid.services.broker.status.totals import SessionTotals
 from quakegrid.settings.config import load_settings
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.drivers.session import DriverSession, Rate
-from services.broker.fleet_loop import FleetLoop
-from services.broker.guard import StateGuard
-from services.broker.lanes.pool import LanePool
-from services.broker.lanes.reports import LaneReports
-from services.broker.nodes.registry import NodeRegistry
-from services.broker.status.status import StatusWriter
-from services.broker.status.totals import SessionTotals
 
 ROUND_COUNT = 50
 

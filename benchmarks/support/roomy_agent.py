@@ -13,9 +13,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from services.agent.__main__ import run
-from services.agent.node.limits import limits as node_limits
-from services.agent.rules.roster import Member
+from quakegrid.services.agent.__main__ import run
+from quakegrid.services.agent.node.limits import limits as node_limits
+from quakegrid.services.agent.rules.roster import Member
 
 
 def main() -> int:

@@ -46,7 +46,7 @@ def lane_mib(state_dir: Path) -> float:
             status = (folder / "status").read_text()
         except OSError:
             continue
-        if b"services.lane" in command and str(state_dir).encode() in command:
+        if b"quakegrid.services.lane" in command and str(state_dir).encode() in command:
             peaks += [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")]
     return max(peaks)
 

@@ -208,8 +208,8 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         "EndWebSession": Permission("end sessions of the web service", is_audited=True),
     },
     "internal.v1.EngineCalls": {
-        # The servicer judges each action and SQL text: services/dbserver/engine/effects.py. Each action is
-        # audited or not by its name.
+        # The servicer judges each action and SQL text: quakegrid/services/dbserver/engine/effects.py.
+        # Each action is audited or not by its name.
         "Call": Permission("make calls of the engine", _DRIVERS, is_audited=True),
         "CallStream": Permission("make calls of the engine", _DRIVERS, is_audited=True),
     },

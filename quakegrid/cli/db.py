@@ -55,7 +55,7 @@ def restore(file: Path) -> None:
     that were made after the backup are not listed any more; their files stay.
     """
     _refuse_elsewhere(options.settings())
-    command = [sys.executable, "-P", "-m", "services.dbserver.store.restore"]
+    command = [sys.executable, "-P", "-m", "quakegrid.services.dbserver.store.restore"]
     if state_dir := options.state_dir():
         command += ["--state-dir", str(state_dir)]
     child = subprocess.run(

@@ -167,7 +167,14 @@ def _spawn(settings: Settings, service: str, owner: Owner | None) -> subprocess.
     environ = dict(owner.environ if owner else os.environ)
     if environ.get("OQ_CONFIG_FILE"):  # the service has another working directory
         environ["OQ_CONFIG_FILE"] = str(Path(environ["OQ_CONFIG_FILE"]).expanduser().absolute())
-    command = [sys.executable, "-P", "-m", f"services.{service}", "--state-dir", str(settings.state_dir)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        f"quakegrid.services.{service}",
+        "--state-dir",
+        str(settings.state_dir),
+    ]
     if owner:
         command += ["--lifeline-fd", str(owner.lifeline_fd)]
     with log_path(settings, service).open("ab") as log:

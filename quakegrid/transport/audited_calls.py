@@ -170,7 +170,7 @@ def _with_actions(
 
     async def answer(request: Any, context: Any) -> Any:
         answering = call(request, context)
-        del request, context  # see services/dbserver/rpc/interceptor.py
+        del request, context  # see quakegrid/services/dbserver/rpc/interceptor.py
         return await answering
 
     return answer

@@ -154,7 +154,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 if refused is None:
                     return running.result()
             aborting = refuse(principal, request, context, refused)
-            del request, context, refused  # see services/dbserver/rpc/interceptor.py
+            del request, context, refused  # see quakegrid/services/dbserver/rpc/interceptor.py
             await aborting
             return None
 

@@ -15,8 +15,8 @@ from tests.support.nodes import NodeService, wait_until
 # The real broker, whose next task raises when a signal comes.
 BREAKABLE = """
 import asyncio, signal, sys
-from services.broker import __main__ as process
-from services.broker.broker import Broker
+from quakegrid.services.broker import __main__ as process
+from quakegrid.services.broker.broker import Broker
 
 start = Broker.start
 

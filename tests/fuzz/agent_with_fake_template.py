@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from services.agent.__main__ import main
+from quakegrid.services.agent.__main__ import main
 
 if __name__ == "__main__":
     os.environ["FUZZ_PYTHON"] = sys.executable

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 
-TEMPLATE = "services.agent.template"
+TEMPLATE = "quakegrid.services.agent.template"
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ def template_of(agent_pid: int) -> int:
     """The template of an agent, 0 if there is none."""
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            is_template = b"services.agent.template" in (path / "cmdline").read_bytes()
+            is_template = b"quakegrid.services.agent.template" in (path / "cmdline").read_bytes()
             stat = (path / "stat").read_text(encoding="utf-8", errors="replace")
             if is_template and int(stat.rpartition(")")[2].split()[1]) == agent_pid:
                 return int(path.name)

@@ -16,9 +16,7 @@ import time
 from quakegrid import testing
 from quakegrid.clients.agent import AgentClient
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from quakegrid.settings import config
-from quakegrid.settings.config import AGENT_MARK
-from services.agent.orders import (
+from quakegrid.services.agent.orders import (
     Exited,
     ForkDriver,
     Forked,
@@ -30,7 +28,9 @@ from services.agent.orders import (
     Ready,
     Report,
 )
-from services.agent.packets import close_all, encode_report, receive_order, receive_report
+from quakegrid.services.agent.packets import close_all, encode_report, receive_order, receive_report
+from quakegrid.settings import config
+from quakegrid.settings.config import AGENT_MARK
 from tests.fuzz.neighbours import Neighbour
 from tests.fuzz.scenes import Scene
 from tests.support import kernel
@@ -186,7 +186,7 @@ class TemplateScene(Scene):
             sys.executable,
             "-P",
             "-m",
-            "services.agent.template",
+            "quakegrid.services.agent.template",
             str(state_dir),
             str(theirs.fileno()),
             "",

@@ -60,7 +60,7 @@ class PeopleCluster:
         log = self.log_path(name)
         record = self.machine.path(self.state_dir / "run" / f"{name}.json")
         record.unlink(missing_ok=True)  # of one that was killed
-        command = f'exec "$0" -m services.{name} >>{self.state_dir / name}.log 2>&1'
+        command = f'exec "$0" -m quakegrid.services.{name} >>{self.state_dir / name}.log 2>&1'
         program = self.machine.start_program(
             SERVICE.name,
             "sh",

@@ -19,9 +19,9 @@ from typing import Any
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.clients import agent as agents
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
+from quakegrid.services.broker.lanes import door_keys
 from quakegrid.settings import lane_secrets
 from quakegrid.transport import grpc_channels
-from services.broker.lanes import door_keys
 from tests.people.accounts import Account
 from tests.people.cluster import PeopleCluster
 from tests.support.nodes import wait_until

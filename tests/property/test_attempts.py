@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quakegrid.nodes.worker_ends import WorkerEnd
-from services.lane.tasks import events as lane
-from services.lane.tasks.events import Peer, SessionId, TaskId, WorkerId
-from services.lane.tasks.scheduler import Scheduler
-from services.lane.tasks.session import MAX_EXCUSED
+from quakegrid.services.lane.tasks import events as lane
+from quakegrid.services.lane.tasks.events import Peer, SessionId, TaskId, WorkerId
+from quakegrid.services.lane.tasks.scheduler import Scheduler
+from quakegrid.services.lane.tasks.session import MAX_EXCUSED
 
 S = SessionId(7)
 TASK = TaskId(1)

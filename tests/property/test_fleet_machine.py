@@ -8,11 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet, FleetSession
+from quakegrid.services.broker.fleet.placing import shares
+from quakegrid.services.broker.fleet.state import PersonLimits, count_cores
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet, FleetSession
-from services.broker.fleet.placing import shares
-from services.broker.fleet.state import PersonLimits, count_cores
 from tests.support.fleets import ended
 
 CORES = {"n0": 1, "n1": 3, "n2": 4}

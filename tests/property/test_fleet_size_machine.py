@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from benchmarks.support.fleet_crowd import MANY_TASKS, FleetCrowd
-from services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet import events as fleet
 
 NODE_COUNT, CORE_COUNT = 100, 64
 ALL_CORES = NODE_COUNT * CORE_COUNT

@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from quakegrid.errors import StateError
 from quakegrid.jobs.states import JobState
-from services.dbserver.jobs import rows
-from services.dbserver.jobs.transitions import LEGAL, Move, judge
-from services.dbserver.store import migrations, sql_templates
-from services.dbserver.store.database import OneConnection, SqlSession
+from quakegrid.services.dbserver.jobs import rows
+from quakegrid.services.dbserver.jobs.transitions import LEGAL, Move, judge
+from quakegrid.services.dbserver.store import migrations, sql_templates
+from quakegrid.services.dbserver.store.database import OneConnection, SqlSession
 
 ENDED = {JobState.COMPLETE, JobState.FAILED, JobState.ABORTED}
 STATES = st.sampled_from(JobState)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from services.agent.rules import lineage_events as events
-from services.agent.rules.lineage import Lineage
+from quakegrid.services.agent.rules import lineage_events as events
+from quakegrid.services.agent.rules.lineage import Lineage
 
 READY = [
     TemplateState(TemplateKind.WARM),

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from quakegrid.nodes.worker_ends import WorkerEnd
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
-from services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
 from tests.support.fleets import ended, step
 
 CORES = {"n1": 2, "n2": 3}

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.broker.fleet.cores import Kind
-from services.broker.fleet.placing import targets
-from services.broker.fleet.placing.shares import Demand
-from services.broker.fleet.placing.targets import PersonRules, Wish
+from quakegrid.services.broker.fleet.cores import Kind
+from quakegrid.services.broker.fleet.placing import targets
+from quakegrid.services.broker.fleet.placing.shares import Demand
+from quakegrid.services.broker.fleet.placing.targets import PersonRules, Wish
 
 PERSONS = ("", "anna", "ben", "carl")
 DEMANDS = st.builds(Demand, st.integers(0, 40), st.sampled_from([0.25, 1.0, 3.0]), st.floats(0, 5))

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.agent.rules.roster import STOP_GRACE_S, Member, MemberState, Roster
-from services.agent.rules.roster_events import (
+from quakegrid.services.agent.rules.roster import STOP_GRACE_S, Member, MemberState, Roster
+from quakegrid.services.agent.rules.roster_events import (
     CoresServed,
     DriverAsked,
     GraceElapsed,

@@ -7,9 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
 from tests.support.fleets import step
 
 FITS, DIFFERS = {"x": "1"}, {"x": "2"}

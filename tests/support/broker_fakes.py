@@ -15,14 +15,14 @@ from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 from quakegrid.nodes.fingerprint import CLOCK_FITS
+from quakegrid.services.broker.broker import Broker, Outside
+from quakegrid.services.broker.drivers.session import DriverSession
+from quakegrid.services.broker.nodes.link import AgentListener, NodeLink
+from quakegrid.services.broker.nodes.orders import WorkerNeeds
 from quakegrid.settings import lane_secrets
 from quakegrid.settings.config import Settings
 from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.broker import Broker, Outside
-from services.broker.drivers.session import DriverSession
-from services.broker.nodes.link import AgentListener, NodeLink
-from services.broker.nodes.orders import WorkerNeeds
 from tests.support.fake_agent import FakeAgent
 
 NODE = "127.0.0.1"

@@ -90,7 +90,7 @@ class Cluster:
 
     def children(self) -> list[int]:
         """Process ids of the template's children: workers and drivers."""
-        mine = processes("services.agent.template", self.state_dir)
+        mine = processes("quakegrid.services.agent.template", self.state_dir)
         return [pid for pid in mine if _parent(pid) in mine]
 
     def wait_until_quiet(self) -> None:
@@ -111,7 +111,9 @@ class Cluster:
 
     def template(self) -> int:
         """Process id of the template."""
-        (template,) = set(processes("services.agent.template", self.state_dir)) - set(self.children())
+        (template,) = set(processes("quakegrid.services.agent.template", self.state_dir)) - set(
+            self.children()
+        )
         return template
 
 

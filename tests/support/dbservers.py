@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from quakegrid.services.dbserver.server import DbServer
 from quakegrid.settings.config import Settings
-from services.dbserver.server import DbServer
 
 STOP_TIMEOUT_S = 10.0
 

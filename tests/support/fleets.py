@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from quakegrid.nodes.worker_ends import WorkerEnd
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
 
 
 def step(core: Fleet, event: fleet.Event, now_s: float = 0.0) -> list[fleet.Action]:

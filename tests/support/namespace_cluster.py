@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakegrid import testing
-from services.agent.node.state_lock import LOCK_NAME
+from quakegrid.services.agent.node.state_lock import LOCK_NAME
 from tests.support.clusters import QUAKEGRID
 from tests.support.namespaces import Network, wait_for_no_process
 
@@ -144,7 +144,7 @@ class NamespaceCluster:
 
     def start_service(self, name: str, node: int) -> None:
         """Keep a service running on a node."""
-        self.start_program(name, node, [sys.executable, "-P", "-m", f"services.{name}"])
+        self.start_program(name, node, [sys.executable, "-P", "-m", f"quakegrid.services.{name}"])
 
     def start_program(
         self, name: str, node: int, command: list[str], environ: Mapping[str, str] | None = None

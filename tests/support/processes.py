@@ -77,7 +77,7 @@ class Service:
         return [
             sys.executable,
             "-m",
-            f"services.{self.name}",
+            f"quakegrid.services.{self.name}",
             "--state-dir",
             str(self.settings.state_dir),
         ]

@@ -27,8 +27,7 @@ def make_release(
         api_version: of the gRPC services.
         protocol_version: of the lanes.
     """
-    for package in ("quakegrid", "services"):
-        shutil.copytree(REPOSITORY / package, directory / package)
+    shutil.copytree(REPOSITORY / "quakegrid", directory / "quakegrid")
     numbers = {
         "quakegrid/__init__.py": ("__version__", f'"{NEWER}"'),
         "quakegrid/transport/grpc_channels.py": ("API_VERSION", str(api_version)),

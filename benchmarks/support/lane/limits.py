@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from benchmarks.support.figures import Figure
 from benchmarks.support.lane import load as lane_load
 from benchmarks.support.lane.load import Load, Used
+from quakegrid.services.lane.tasks import scheduler
 from quakegrid.transport import libsodium
-from services.lane.tasks import scheduler
 
 ROUNDS = 3
 # As many of one session as a lane takes.

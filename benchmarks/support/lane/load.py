@@ -94,7 +94,7 @@ class RunningLane:
         arguments = ["--state-dir", str(state_dir), "--control-fd", str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "services.lane", *arguments],
+                [sys.executable, "-P", "-m", "quakegrid.services.lane", *arguments],
                 pass_fds=[theirs.fileno()],
                 env=testing.isolated_environ(state_dir),
             )

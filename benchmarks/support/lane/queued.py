@@ -16,15 +16,15 @@ from pathlib import Path
 
 import psutil
 
+from quakegrid.services.lane import loop
+from quakegrid.services.lane.door import Door
+from quakegrid.services.lane.payloads import Payloads
+from quakegrid.services.lane.settings import DoorSettings
+from quakegrid.services.lane.tasks.events import Peer
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import loop
-from services.lane.door import Door
-from services.lane.payloads import Payloads
-from services.lane.settings import DoorSettings
-from services.lane.tasks.events import Peer
 
 SESSION = 5
 PAYLOAD_BYTES = 100

@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from quakegrid.services.lane.tasks import events as core
+from quakegrid.services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
+from quakegrid.services.lane.tasks.scheduler import Scheduler
 from quakegrid.session.task_window import TaskWindow
-from services.lane.tasks import events as core
-from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
-from services.lane.tasks.scheduler import Scheduler
 
 # One way between lane and worker, and the lane's time for a message: assumed, as on a quiet local network.
 LATENCY_S = 0.0005

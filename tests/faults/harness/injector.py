@@ -18,8 +18,8 @@ from tests.faults.harness.services import NODE_TIMEOUT_S
 from tests.faults.harness.work import Run, Work
 from tests.support.namespace_cluster import MASTER, NamespaceCluster
 
-TEMPLATE = "services.agent.template"
-LANE = "services.lane"
+TEMPLATE = "quakegrid.services.agent.template"
+LANE = "quakegrid.services.lane"
 FILLER = "filler"
 # Of restarts of a template.
 FORCED_SHARE = 0.5

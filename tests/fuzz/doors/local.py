@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from quakegrid.services.agent.packets import PACKET_BYTES
 from quakegrid.settings.config import agent_socket
-from services.agent.packets import PACKET_BYTES
 from tests.fuzz import values
 from tests.fuzz.door import Door
 from tests.fuzz.sockets import drain

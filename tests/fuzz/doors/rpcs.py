@@ -31,8 +31,8 @@ from quakegrid.internal.v1 import (
     orders_pb2,
     sessions_pb2,
 )
+from quakegrid.services.dbserver.engine import actions
 from quakegrid.transport import grpc_channels
-from services.dbserver.engine import actions
 from tests.fuzz import values
 from tests.fuzz.door import Door
 from tests.fuzz.scenes import ClusterScene

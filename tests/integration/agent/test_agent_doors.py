@@ -19,10 +19,10 @@ from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.blobs import shared_memory
 from quakegrid.clients import agent as agents
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
+from quakegrid.services.broker.lanes import door_keys
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
-from services.broker.lanes import door_keys
 from tests.support.nodes import wait_until
 from tests.support.processes import Service
 

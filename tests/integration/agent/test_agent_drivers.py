@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors, testing
+from quakegrid.services.agent.node.agent import Agent
+from quakegrid.services.agent.node.drivers import DriverFiles
+from quakegrid.services.agent.node.state_lock import StateLock
+from quakegrid.services.agent.packets import close_all
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from services.agent.node.agent import Agent
-from services.agent.node.drivers import DriverFiles
-from services.agent.node.state_lock import StateLock
-from services.agent.packets import close_all
 
 REQUEST = {"argv": ["info"], "cwd": "/", "environ": {}, "mode": "oq"}
 

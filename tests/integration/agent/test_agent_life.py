@@ -25,9 +25,9 @@ from quakegrid.clients import agent as agents
 from quakegrid.clients.node_control import NodeControl
 from quakegrid.sdk import executor as executor_module
 from quakegrid.sdk.executor import ClusterExecutor
+from quakegrid.services.agent.node import state_lock
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from services.agent.node import state_lock
 from tests.support.calls import rough_calls, sdk_calls
 from tests.support.nodes import wait_until
 from tests.support.processes import Service

@@ -21,11 +21,11 @@ from quakegrid.clients.agent import AgentClient, AgentStatus
 from quakegrid.clients.broker import BrokerClient, NodeStatus
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.sdk.executor import ClusterExecutor
+from quakegrid.services.agent.node.limits import memory_samples
+from quakegrid.services.agent.worker import threads
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
-from services.agent.node.limits import memory_samples
-from services.agent.worker import threads
 from tests.support.calls import limit_calls, rough_calls, sdk_calls
 from tests.support.processes import REPOSITORY, Service
 

@@ -16,8 +16,8 @@ from quakegrid.clients import agent as agents
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.node_control import NodeControl
 from quakegrid.machine import local_services
+from quakegrid.services.agent.rules import output_lines
 from quakegrid.settings import config
-from services.agent.rules import output_lines
 from tests.support.calls import rough_calls, sdk_calls
 
 WAIT_S = 60.0

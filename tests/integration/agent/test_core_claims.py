@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid.errors import SettingsError, UsageError
-from services.agent.node.core_claims import CoreClaims, limit_cores
+from quakegrid.services.agent.node.core_claims import CoreClaims, limit_cores
 
 
 def test_agents_take_different_cores_while_there_are_some(tmp_path: Path) -> None:

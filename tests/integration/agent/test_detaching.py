@@ -10,18 +10,18 @@ from typing import Any, cast
 
 import pytest
 
+from quakegrid.services.agent.node.doors.command_lines import LocalSocket
+from quakegrid.services.agent.node.doors.driver_runs import DriverRuns
+from quakegrid.services.agent.node.doors.notifications import Notifications
+from quakegrid.services.agent.node.doors.preparation import Preparation
+from quakegrid.services.agent.node.doors.socket_audit import SocketAudit
+from quakegrid.services.agent.node.driver_certificates import OwnCertifier
+from quakegrid.services.agent.node.drivers import DriverFiles, Drivers
+from quakegrid.services.agent.node.persons.accounts import NodeAccounts
+from quakegrid.services.agent.rules.persons import Account
 from quakegrid.settings import config
 from quakegrid.settings.agent_accounts import AgentAccounts
 from quakegrid.transport.audited_calls import Auditor
-from services.agent.node.doors.command_lines import LocalSocket
-from services.agent.node.doors.driver_runs import DriverRuns
-from services.agent.node.doors.notifications import Notifications
-from services.agent.node.doors.preparation import Preparation
-from services.agent.node.doors.socket_audit import SocketAudit
-from services.agent.node.driver_certificates import OwnCertifier
-from services.agent.node.drivers import DriverFiles, Drivers
-from services.agent.node.persons.accounts import NodeAccounts
-from services.agent.rules.persons import Account
 
 OLD = {"argv": ["engine", "--run", "job.ini"], "cwd": "/", "environ": {}, "mode": "run"}
 DETACHABLE = OLD | {"is_detachable": True}

@@ -12,9 +12,9 @@ from quakegrid import errors
 from quakegrid.access import principals
 from quakegrid.access.principals import Principal, PrincipalRole
 from quakegrid.access.proofs import Certified
-from services.agent.node.doors import askers
-from services.agent.node.doors.askers import Asker, Person
-from services.agent.node.driver_certificates import OwnCertifier
+from quakegrid.services.agent.node.doors import askers
+from quakegrid.services.agent.node.doors.askers import Asker, Person
+from quakegrid.services.agent.node.driver_certificates import OwnCertifier
 
 CERTIFIER = OwnCertifier("a-key-of-a-cluster-that-nobody-guesses")
 STRANGER = 4_000_123

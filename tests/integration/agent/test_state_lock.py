@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors, testing
+from quakegrid.services.agent.linux import orphans
+from quakegrid.services.agent.node.state_lock import LOCK_NAME, StateLock, in_environment, mark_family
 from quakegrid.settings import config
 from quakegrid.settings.config import AGENT_MARK
-from services.agent.linux import orphans
-from services.agent.node.state_lock import LOCK_NAME, StateLock, in_environment, mark_family
 from tests.support.calls import orphan_programs
 from tests.support.processes import REPOSITORY, Service
 

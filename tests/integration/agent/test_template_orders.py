@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid import testing
-from services.agent import orders, packets
+from quakegrid.services.agent import orders, packets
 
 TIMEOUT_S = 60.0
 
@@ -26,7 +26,13 @@ def control(tmp_path: Path) -> Iterator[socket.socket]:
     testing.write_cluster_config(tmp_path / "state", {"agent": {"preload": "none"}})
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(TIMEOUT_S)
-    command = [sys.executable, "-m", "services.agent.template", str(tmp_path / "state"), str(theirs.fileno())]
+    command = [
+        sys.executable,
+        "-m",
+        "quakegrid.services.agent.template",
+        str(tmp_path / "state"),
+        str(theirs.fileno()),
+    ]
     environ = testing.isolated_environ(tmp_path)
     with ours, subprocess.Popen([*command, ""], pass_fds=[theirs.fileno()], env=environ) as process:
         theirs.close()

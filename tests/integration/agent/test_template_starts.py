@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from quakegrid import testing
+from quakegrid.services.agent import orders, packets
+from quakegrid.services.agent.node.templates import templates as templates_module
+from quakegrid.services.agent.node.templates.templates import Templates
+from quakegrid.services.agent.rules import load_failures
 from quakegrid.settings import config
-from services.agent import orders, packets
-from services.agent.node.templates import templates as templates_module
-from services.agent.node.templates.templates import Templates
-from services.agent.rules import load_failures
 from tests.integration.agent.test_template_orders import full_pipe
 
 TIMEOUT_S = 60.0

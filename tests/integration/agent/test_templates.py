@@ -104,7 +104,7 @@ def test_new_workers_have_the_new_code_while_an_old_one_works_on(folder: Path) -
             os.close(writer)
             old_version, old_template = running.result()
         wait_for_end(old_template)
-        left = processes("services.agent.template", cluster.settings.state_dir)
+        left = processes("quakegrid.services.agent.template", cluster.settings.state_dir)
         done = agentctl_warm(cluster)
 
     assert (version, old_version) == ("quite new", "old")

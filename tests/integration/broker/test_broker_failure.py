@@ -8,9 +8,9 @@ import grpc
 
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+from quakegrid.services.broker.server import BrokerServer
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
-from services.broker.server import BrokerServer
 from tests.support.broker_fakes import Stage
 
 

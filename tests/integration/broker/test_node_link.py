@@ -14,12 +14,12 @@ import pytest
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.nodes.fingerprint import CLOCK_FITS
+from quakegrid.services.broker.nodes import link as nodes
+from quakegrid.services.broker.nodes.link import NodeLink
+from quakegrid.services.broker.nodes.orders import WorkerNeeds
+from quakegrid.services.broker.rpc import peer_input
 from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import credentials, grpc_channels
-from services.broker.nodes import link as nodes
-from services.broker.nodes.link import NodeLink
-from services.broker.nodes.orders import WorkerNeeds
-from services.broker.rpc import peer_input
 
 
 def deaf(*_told: object) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.broker.status import scrapes
-from services.broker.status.scrapes import ScrapeServer
+from quakegrid.services.broker.status import scrapes
+from quakegrid.services.broker.status.scrapes import ScrapeServer
 
 TIMEOUT_S = 60
 

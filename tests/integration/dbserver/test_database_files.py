@@ -16,11 +16,11 @@ from click.testing import CliRunner
 
 from quakegrid import errors, testing
 from quakegrid.cli import db
+from quakegrid.services.dbserver.rpc import database
+from quakegrid.services.dbserver.store import files as database_files
+from quakegrid.services.dbserver.store import restore, schema
+from quakegrid.services.dbserver.store.database import Readers
 from quakegrid.settings.config import Settings
-from services.dbserver.rpc import database
-from services.dbserver.store import files as database_files
-from services.dbserver.store import restore, schema
-from services.dbserver.store.database import Readers
 from tests.support.processes import environment
 
 
@@ -350,7 +350,7 @@ def test_file_of_a_newer_engine_is_refused(path: Path) -> None:
 
 def test_dbserver_loads_neither_numpy_nor_pandas() -> None:
     """sqlite-utils imports both where they are installed; that is half of the start and of the memory."""
-    code = "import sys, services.dbserver.__main__; print({'numpy', 'pandas'} & sys.modules.keys())"
+    code = "import sys, quakegrid.services.dbserver.__main__; print({'numpy', 'pandas'} & sys.modules.keys())"
 
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -23,9 +23,9 @@ from quakegrid.jobs import engine_values
 from quakegrid.jobs.filters import JobFilter
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job, LogLine
+from quakegrid.services.broker.drivers.jobs_aio import transition_job
+from quakegrid.services.web.persons import removals
 from quakegrid.transport import grpc_channels
-from services.broker.drivers.jobs_aio import transition_job
-from services.web.persons import removals
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 

@@ -20,17 +20,17 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.database_admin import DatabaseCare
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
+from quakegrid.services.dbserver import housekeeping
+from quakegrid.services.dbserver.deletions import batches
+from quakegrid.services.dbserver.engine import output_actions
+from quakegrid.services.dbserver.housekeeping import Retention
+from quakegrid.services.dbserver.jobs import state_reasons
+from quakegrid.services.dbserver.rpc import database
+from quakegrid.services.dbserver.store import read_limits, schema, sql_templates
+from quakegrid.services.dbserver.store.database import Readers
+from quakegrid.services.dbserver.store.writer import Writer
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
-from services.dbserver import housekeeping
-from services.dbserver.deletions import batches
-from services.dbserver.engine import output_actions
-from services.dbserver.housekeeping import Retention
-from services.dbserver.jobs import state_reasons
-from services.dbserver.rpc import database
-from services.dbserver.store import read_limits, schema, sql_templates
-from services.dbserver.store.database import Readers
-from services.dbserver.store.writer import Writer
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 

@@ -18,11 +18,11 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.internal.v1 import engine_calls_pb2, engine_calls_pb2_grpc, holds_pb2, holds_pb2_grpc
 from quakegrid.jobs.states import JobState
+from quakegrid.services.dbserver.rpc.call_streams import IsWanted
+from quakegrid.services.dbserver.server import CALL_THREADS, SLOW_CALL_THREADS, DbServer
+from quakegrid.services.dbserver.store.writer import Tell
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
-from services.dbserver.rpc.call_streams import IsWanted
-from services.dbserver.server import CALL_THREADS, SLOW_CALL_THREADS, DbServer
-from services.dbserver.store.writer import Tell
 from tests.support.dbservers import serving
 
 ENDLESS = (

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
+from quakegrid.services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
 
 
 def serve(stream: Callable[[Any, Any], Any], client: Callable[[Any], None]) -> None:

@@ -31,11 +31,11 @@ from quakegrid.jobs import engine_values, row_ids
 from quakegrid.jobs.filters import JobFilter, JobOrder
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
+from quakegrid.services.dbserver.jobs import columns, field_checks
+from quakegrid.services.dbserver.rpc import tags as tags_server
+from quakegrid.services.dbserver.store import schema
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
-from services.dbserver.jobs import columns, field_checks
-from services.dbserver.rpc import tags as tags_server
-from services.dbserver.store import schema
 from tests.support.dbservers import serving
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from quakegrid import errors
-from services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
+from quakegrid.services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
 
 CALL_COUNT = 50
 

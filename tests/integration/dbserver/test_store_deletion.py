@@ -18,15 +18,15 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs import engine_values
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
+from quakegrid.services.dbserver.deletions import batches, marks
+from quakegrid.services.dbserver.engine import job_actions, new_jobs
+from quakegrid.services.dbserver.jobs import holds
+from quakegrid.services.dbserver.jobs import rows as job_rows
+from quakegrid.services.dbserver.logs import lines as log_lines
+from quakegrid.services.dbserver.store import schema
+from quakegrid.services.dbserver.store.database import JOB_EVENTS, SqlSession
+from quakegrid.services.dbserver.store.writer import Writer
 from quakegrid.settings.config import Settings
-from services.dbserver.deletions import batches, marks
-from services.dbserver.engine import job_actions, new_jobs
-from services.dbserver.jobs import holds
-from services.dbserver.jobs import rows as job_rows
-from services.dbserver.logs import lines as log_lines
-from services.dbserver.store import schema
-from services.dbserver.store.database import JOB_EVENTS, SqlSession
-from services.dbserver.store.writer import Writer
 from tests.support.dbservers import serving
 from tests.support.processes import Service
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from services.dbserver.store import connections, schema, sqlite_errors
-from services.dbserver.store.database import SqlSession
-from services.dbserver.store.idempotence import Answer, Requests
-from services.dbserver.store.writer import Tell, Writer
+from quakegrid.services.dbserver.store import connections, schema, sqlite_errors
+from quakegrid.services.dbserver.store.database import SqlSession
+from quakegrid.services.dbserver.store.idempotence import Answer, Requests
+from quakegrid.services.dbserver.store.writer import Tell, Writer
 
 
 @pytest.fixture

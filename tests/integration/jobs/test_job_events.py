@@ -8,8 +8,8 @@ import pytest
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.services.dbserver.server import DbServer
 from quakegrid.settings.config import Settings
-from services.dbserver.server import DbServer
 from tests.support.dbservers import serving
 
 FORGOTTEN = 7

@@ -15,13 +15,18 @@ from quakegrid import errors
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.job_watch import watch_jobs
 from quakegrid.jobs.states import JobState
+from quakegrid.services.dbserver.jobs import lists
+from quakegrid.services.dbserver.rpc import call_streams
+from quakegrid.services.dbserver.server import CALL_THREADS, DbServer
+from quakegrid.services.dbserver.store import schema
+from quakegrid.services.dbserver.store.database import PART_ROWS, Readers
+from quakegrid.services.dbserver.store.read_limits import (
+    LARGE_RESULTS,
+    LargeResults,
+    ReadLimits,
+    ReadTooLargeError,
+)
 from quakegrid.settings.config import Settings
-from services.dbserver.jobs import lists
-from services.dbserver.rpc import call_streams
-from services.dbserver.server import CALL_THREADS, DbServer
-from services.dbserver.store import schema
-from services.dbserver.store.database import PART_ROWS, Readers
-from services.dbserver.store.read_limits import LARGE_RESULTS, LargeResults, ReadLimits, ReadTooLargeError
 from tests.support.dbservers import serving
 
 # A result of some 600 KB, which needs a place.

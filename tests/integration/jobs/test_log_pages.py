@@ -14,8 +14,8 @@ from quakegrid.clients.dbserver import logs
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.engine.database.log_pages import LogText
 from quakegrid.jobs.values import LogLine
+from quakegrid.services.dbserver.store import read_limits
 from quakegrid.settings.config import Settings
-from services.dbserver.store import read_limits
 from tests.support.dbservers import serving
 
 TIME = dt.datetime(2026, 1, 1, 12, 30, 45, 678901, tzinfo=dt.UTC)

@@ -19,15 +19,15 @@ import pytest
 from quakegrid import errors
 from quakegrid.access import principals
 from quakegrid.api.v1 import database_pb2
+from quakegrid.services.dbserver.housekeeping import Retention
+from quakegrid.services.dbserver.rpc.database import DatabaseServicer
+from quakegrid.services.dbserver.rpc.interceptor import UnaryCall
+from quakegrid.services.dbserver.store import database, schema
+from quakegrid.services.dbserver.store.connections import READER_STATEMENTS
+from quakegrid.services.dbserver.store.database import Readers
+from quakegrid.services.dbserver.store.read_limits import ReadLimits, ReadTooLargeError
+from quakegrid.services.dbserver.store.writer import Writer
 from quakegrid.transport import callers
-from services.dbserver.housekeeping import Retention
-from services.dbserver.rpc.database import DatabaseServicer
-from services.dbserver.rpc.interceptor import UnaryCall
-from services.dbserver.store import database, schema
-from services.dbserver.store.connections import READER_STATEMENTS
-from services.dbserver.store.database import Readers
-from services.dbserver.store.read_limits import ReadLimits, ReadTooLargeError
-from services.dbserver.store.writer import Writer
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 ROWS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {}) SELECT {} FROM n"

@@ -12,9 +12,9 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.job_watch import JobSnapshot, watch_jobs
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
+from quakegrid.services.dbserver.jobs import state_reasons
+from quakegrid.services.dbserver.store import schema
 from quakegrid.settings.config import Settings
-from services.dbserver.jobs import state_reasons
-from services.dbserver.store import schema
 from tests.support.dbservers import serving
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

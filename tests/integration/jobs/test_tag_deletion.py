@@ -8,12 +8,12 @@ import grpc
 import pytest
 
 from quakegrid.api.v1 import tags_pb2
+from quakegrid.services.dbserver.jobs import tags as job_tags
+from quakegrid.services.dbserver.rpc import tags as tag_rpc
+from quakegrid.services.dbserver.store import schema
+from quakegrid.services.dbserver.store.database import Readers, SqlSession
+from quakegrid.services.dbserver.store.writer import Work, Writer
 from quakegrid.settings.config import Settings
-from services.dbserver.jobs import tags as job_tags
-from services.dbserver.rpc import tags as tag_rpc
-from services.dbserver.store import schema
-from services.dbserver.store.database import Readers, SqlSession
-from services.dbserver.store.writer import Work, Writer
 
 JOB_COUNT = 25
 

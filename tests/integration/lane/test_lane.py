@@ -13,12 +13,12 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.services.agent.worker.inbox import Inbox
 from quakegrid.settings import config, lane_secrets
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.worker.inbox import Inbox
 
 SESSION = 5
 WAIT_MS = 20_000
@@ -83,7 +83,7 @@ def start(
     arguments = ["--state-dir", state_dir, "--control-fd", str(theirs.fileno())]
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.lane", *arguments],
+            [sys.executable, "-m", "quakegrid.services.lane", *arguments],
             pass_fds=[theirs.fileno()],
             env=testing.isolated_environ(state_dir),
         )

@@ -11,11 +11,11 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.services.broker.lanes import process as lanes
+from quakegrid.services.broker.lanes.process import LaneProcess
 from quakegrid.settings.config import Settings
 from quakegrid.transport.lane_sockets import CONTROL_BYTES
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.lanes import process as lanes
-from services.broker.lanes.process import LaneProcess
 
 
 async def stop_reading(settings: Settings) -> tuple[str, list[lane_pb2.ControlMessage]]:

@@ -31,10 +31,10 @@ from quakegrid.doctor.facts import AccountFacts, NameFacts, NodeFacts, PortFacts
 from quakegrid.doctor.gathering import Errand, Gatherer
 from quakegrid.internal.v1 import examination_pb2_grpc
 from quakegrid.machine import local_services
+from quakegrid.services.agent.node.doors.examination import ExaminationServicer
 from quakegrid.settings import authkeys, config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import certificates, credentials, grpc_channels
-from services.agent.node.doors.examination import ExaminationServicer
 
 # Other machines, as far as one machine can have them.
 SECOND, THIRD, FOURTH, FIFTH = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"

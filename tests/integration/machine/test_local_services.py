@@ -1,7 +1,6 @@
 """Starting and stopping services as processes, with stand-ins that only announce themselves.
 
-The stand-ins live in a package `services` in the state folder, which PYTHONPATH puts first on their import
-path.
+The stand-ins live in the state folder, and a `sitecustomize.py` on PYTHONPATH puts them before the services.
 """
 
 from __future__ import annotations
@@ -34,15 +33,20 @@ path = service_files.write(settings, {name!r}, "127.0.0.1:0")
 signal.sigwait([signal.SIGINT])
 path.unlink()
 """
+FIRST = """\
+from pathlib import Path
+from quakegrid import services
+services.__path__.insert(0, str(Path(__file__).parent / "services"))
+"""
 BROKEN = "import sys\nprint('loading')\nprint('quakegrid: the disk is full')\nsys.exit(2)\n"
 STUBBORN = SERVICE.replace("signal.sigwait([signal.SIGINT])", "signal.sigwait([signal.SIGUSR1])")
 
 
 def write_service(state_dir: Path, name: str, text: str) -> None:
-    """Put a stand-in where `python -m services.NAME` finds it."""
+    """Put a stand-in where `python -m quakegrid.services.NAME` finds it."""
     folder = state_dir / "services" / name
     folder.mkdir(parents=True, exist_ok=True)
-    (state_dir / "services" / "__init__.py").touch()
+    (state_dir / "sitecustomize.py").write_text(FIRST)
     (folder / "__init__.py").touch()
     (folder / "__main__.py").write_text(text.format(name=name))
 

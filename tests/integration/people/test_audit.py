@@ -39,10 +39,10 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.internal.v1 import audit_records_pb2, audit_records_pb2_grpc
 from quakegrid.jobs.values import Job
+from quakegrid.services.dbserver.audit import rows
+from quakegrid.services.dbserver.housekeeping import Retention, clean_up
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from services.dbserver.audit import rows
-from services.dbserver.housekeeping import Retention, clean_up
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import REPOSITORY, Service, environment

@@ -26,13 +26,13 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc
 from quakegrid.jobs.values import Job
+from quakegrid.services.agent.node.doors import port as agent_port
+from quakegrid.services.broker import server as broker_server
+from quakegrid.services.dbserver.rpc import servicers
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, error_details, grpc_channels
 from quakegrid.transport.callers import CallerCheck
-from services.agent.node.doors import port as agent_port
-from services.broker import server as broker_server
-from services.dbserver.rpc import servicers
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service

@@ -27,6 +27,7 @@ from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job, LogLine
+from quakegrid.services.dbserver.engine.new_jobs import LARGEST_IMPORTED_ID
 from quakegrid.session.broker_link import BrokerLink
 from quakegrid.session.options import SessionOptions
 from quakegrid.session.session import Session
@@ -36,7 +37,6 @@ from quakegrid.transport import certificates, lane_names, lane_sockets
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
-from services.dbserver.engine.new_jobs import LARGEST_IMPORTED_ID
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service

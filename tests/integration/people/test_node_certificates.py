@@ -29,11 +29,11 @@ from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.clients.node_access import NodeAccessClient
+from quakegrid.services.dbserver.people import node_ends
+from quakegrid.services.dbserver.rpc.node_access import NODE_LIFE_S
 from quakegrid.settings.config import Settings
 from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import callers, certificates, credentials, grpc_channels
-from services.dbserver.people import node_ends
-from services.dbserver.rpc.node_access import NODE_LIFE_S
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer, serving
 from tests.support.processes import make_state

@@ -16,11 +16,11 @@ from quakegrid.access.proofs import ClusterKeys, Renewed
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.clients.node_access import NodeAccessClient
+from quakegrid.services.agent.node.certificates.node_certificate import KEY_LOOK, RETRY_S, NodeCertificate
 from quakegrid.settings import config, node_files
 from quakegrid.settings.config import Settings
 from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import certificates
-from services.agent.node.certificates.node_certificate import KEY_LOOK, RETRY_S, NodeCertificate
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer
 

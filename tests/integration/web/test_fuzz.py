@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid.clients.dbserver.client import DbClient
-from services.web.uploads.inputs import Inputs
+from quakegrid.services.web.uploads.inputs import Inputs
 from tests.integration.web import mutations
 from tests.integration.web.conftest import Web
 from tests.integration.web.mutations import Places

@@ -12,7 +12,7 @@ import pytest
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import LogLine
-from services.web.api import calculations
+from quakegrid.services.web.api import calculations
 from tests.integration.web.conftest import Web
 
 # What QGIS reads; all keys of upstream.

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
+from quakegrid.services.web.uploads import store as stores
+from quakegrid.services.web.uploads.inputs import DAY_S, Inputs
+from quakegrid.services.web.uploads.manifests import WantedFile
+from quakegrid.services.web.uploads.store import PIECE_BYTES, FileStore
 from quakegrid.settings.config import Settings
-from services.web.uploads import store as stores
-from services.web.uploads.inputs import DAY_S, Inputs
-from services.web.uploads.manifests import WantedFile
-from services.web.uploads.store import PIECE_BYTES, FileStore
 from tests.integration.web.conftest import Answer, Web, make_settings
 from tests.support.dbservers import serving
 from tests.support.processes import Service

@@ -16,9 +16,9 @@ import pytest
 import uvicorn
 
 from quakegrid.clients.dbserver.client import DbClient
-from services.web import connections, early_answers
-from services.web.connections import PatientProtocol
-from services.web.early_answers import EarlyAnswers
+from quakegrid.services.web import connections, early_answers
+from quakegrid.services.web.connections import PatientProtocol
+from quakegrid.services.web.early_answers import EarlyAnswers
 from tests.integration.web.conftest import Web
 from tests.integration.web.sending import multipart
 from tests.integration.web.test_rows import make_job

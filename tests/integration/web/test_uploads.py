@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from quakegrid.clients.dbserver.client import DbClient
+from quakegrid.services.web.uploads.inputs import FOLDER, Inputs
 from quakegrid.settings.config import Settings
-from services.web.uploads.inputs import FOLDER, Inputs
 from tests.integration.web.conftest import Answer, Web
 from tests.integration.web.sending import archive, multipart
 from tests.integration.web.test_rows import make_job

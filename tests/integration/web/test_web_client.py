@@ -21,10 +21,10 @@ from quakegrid.clients.web import web_client
 from quakegrid.clients.web.tokens import CommandToken
 from quakegrid.clients.web.web_client import WebClient
 from quakegrid.clients.web_tokens import WebTokensClient
+from quakegrid.services.web.access import tls
 from quakegrid.settings.config import Settings
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.transport import credentials
-from services.web.access import tls
 from tests.support.dbservers import LocalDbServer
 
 KEY, OTHER_KEY = "a" * 43, "b" * 43

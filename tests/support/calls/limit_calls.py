@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from services.agent.worker import threads
+from quakegrid.services.agent.worker import threads
 
 THREAD_GETTERS = (
     "omp_get_max_threads",

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from quakegrid.services.agent.linux import orphans
+from quakegrid.services.agent.node.state_lock import in_environment
 from quakegrid.settings.config import AGENT_MARK
-from services.agent.linux import orphans
-from services.agent.node.state_lock import in_environment
 
 NOBODY = 65534
 CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000

@@ -10,9 +10,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from quakegrid.access import permissions, principals
 from quakegrid.access.permissions import Subject, Verdict
 from quakegrid.access.principals import Principal, PrincipalRole
-from services.agent.node.doors import port as agent_port
-from services.broker import server as broker_server
-from services.dbserver.rpc import servicers
+from quakegrid.services.agent.node.doors import port as agent_port
+from quakegrid.services.broker import server as broker_server
+from quakegrid.services.dbserver.rpc import servicers
 from tests.unit.house.test_protos import FILES
 
 ANNA, BEN = Principal(PrincipalRole.USER, "anna"), Principal(PrincipalRole.USER, "ben")

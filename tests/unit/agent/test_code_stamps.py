@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.node.templates import code_stamps
+from quakegrid.services.agent.node.templates import code_stamps
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid.errors import QuakeGridError
-from services.agent.node.output import driver_logs
-from services.agent.packets import close_all
+from quakegrid.services.agent.node.output import driver_logs
+from quakegrid.services.agent.packets import close_all
 
 
 def test_drivers_add_to_one_log_of_this_user(tmp_path: Path) -> None:

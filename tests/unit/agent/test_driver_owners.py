@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.agent.node.drivers import DriverFiles, Drivers
-from services.agent.rules.roster_events import DriverAsked, KillAsked
+from quakegrid.services.agent.node.drivers import DriverFiles, Drivers
+from quakegrid.services.agent.rules.roster_events import DriverAsked, KillAsked
 
 
 class FakeChildren:

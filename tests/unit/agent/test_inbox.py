@@ -9,15 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from quakegrid.services.agent.worker import guard as guards
+from quakegrid.services.agent.worker import inbox as inboxes
+from quakegrid.services.agent.worker.inbox import Inbox, RefusedError
+from quakegrid.services.lane import codec
+from quakegrid.services.lane.tasks.events import Lease, SessionId, TaskId
 from quakegrid.session import options
 from quakegrid.transport import lane_sockets as lanes
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.worker import guard as guards
-from services.agent.worker import inbox as inboxes
-from services.agent.worker.inbox import Inbox, RefusedError
-from services.lane import codec
-from services.lane.tasks.events import Lease, SessionId, TaskId
 
 LEASE = Lease(SessionId(1), TaskId(7), 1)
 HELLO = codec.hello("")

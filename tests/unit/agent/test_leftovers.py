@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quakegrid.machine import temporary_folders
-from services.agent.node.leftovers import FolderLeftovers
+from quakegrid.services.agent.node.leftovers import FolderLeftovers
 
 
 def test_file_server_that_does_not_answer_does_not_hold_up_the_end(

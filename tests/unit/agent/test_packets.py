@@ -12,9 +12,8 @@ import pytest
 
 from quakegrid.errors import PeerError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from quakegrid.transport.keys import lane_keys
-from services.agent import worker_keys
-from services.agent.orders import (
+from quakegrid.services.agent import worker_keys
+from quakegrid.services.agent.orders import (
     EndTemplate,
     Exited,
     ForkDriver,
@@ -32,7 +31,7 @@ from services.agent.orders import (
     SignalChild,
     WorkerSpec,
 )
-from services.agent.packets import (
+from quakegrid.services.agent.packets import (
     PACKET_BYTES,
     OrderRefusedError,
     close_all,
@@ -44,7 +43,8 @@ from services.agent.packets import (
     send,
     write_memfd,
 )
-from services.broker.lanes import door_keys
+from quakegrid.services.broker.lanes import door_keys
+from quakegrid.transport.keys import lane_keys
 
 Pair = tuple[socket.socket, socket.socket]
 SPEC = WorkerSpec("w", 7, "tcp://127.0.0.1:1", "node", (0, 3), 1 << 40, 5, "/sys/c", "/dev/shm/b")

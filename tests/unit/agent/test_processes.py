@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from quakegrid.internal.v1 import orders_pb2
-from services.agent.linux.processes import process_state
+from quakegrid.services.agent.linux.processes import process_state
 
 
 def test_process_that_runs_is_stopped_and_ends() -> None:

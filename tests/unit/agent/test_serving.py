@@ -13,10 +13,10 @@ import pytest
 from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.machine import node_state
+from quakegrid.services.agent.node.membership import own_address
+from quakegrid.services.agent.node.serving import Serving
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from services.agent.node.membership import own_address
-from services.agent.node.serving import Serving
 
 
 class FakeNode:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from quakegrid.services.agent.orders import WorkerSpec
+from quakegrid.services.agent.worker import silence
+from quakegrid.services.lane import codec
 from quakegrid.transport.fast_zmq import zmq
-from services.agent.orders import WorkerSpec
-from services.agent.worker import silence
-from services.lane import codec
 
 WAIT_S = 20.0
 Ends = tuple[zmq.Socket[bytes], zmq.Socket[bytes]]

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
+from quakegrid.services.agent.linux import orphans
+from quakegrid.services.agent.linux.processes import has_ended, is_stopped
+from quakegrid.services.agent.node.templates.link import TemplateLink
+from quakegrid.services.agent.node.templates.silent import EndedChildren, signal_child
+from quakegrid.services.agent.node.templates.templates import Templates
+from quakegrid.services.agent.orders import ChildReport, Exited, SignalChild
+from quakegrid.services.agent.rules import lineage_events as events
 from quakegrid.settings import config
-from services.agent.linux import orphans
-from services.agent.linux.processes import has_ended, is_stopped
-from services.agent.node.templates.link import TemplateLink
-from services.agent.node.templates.silent import EndedChildren, signal_child
-from services.agent.node.templates.templates import Templates
-from services.agent.orders import ChildReport, Exited, SignalChild
-from services.agent.rules import lineage_events as events
 from tests.support.clusters import wait_for_end
 
 SCRIPT = "setsid sleep 1000 & echo $!; kill -STOP $$"

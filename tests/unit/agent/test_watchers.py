@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.internal.v1 import orders_pb2
-from services.agent.node import watchers
-from services.agent.node.watchers import Watchers
+from quakegrid.services.agent.node import watchers
+from quakegrid.services.agent.node.watchers import Watchers
 
 
 def message(node: str) -> orders_pb2.WatchResponse:

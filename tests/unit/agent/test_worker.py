@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from quakegrid.services.agent.orders import WorkerSpec
+from quakegrid.services.agent.worker import worker
+from quakegrid.services.agent.worker.blobs import NodeBlobs
+from quakegrid.services.agent.worker.inbox import Inbox
+from quakegrid.services.lane import codec
+from quakegrid.services.lane.tasks.events import Lease, SessionId, TaskId
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.orders import WorkerSpec
-from services.agent.worker import worker
-from services.agent.worker.blobs import NodeBlobs
-from services.agent.worker.inbox import Inbox
-from services.lane import codec
-from services.lane.tasks.events import Lease, SessionId, TaskId
 
 SPEC = WorkerSpec("w0", 1, "tcp://127.0.0.1:1", "node", (0,), 0, 0, "", "")
 WAIT_MS = 20_000

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from services.agent.worker import threads
+from quakegrid.services.agent.worker import threads
 
 
 class Numexpr(types.ModuleType):

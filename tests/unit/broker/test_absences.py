@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.services.broker.drivers import absence
 from quakegrid.session import options
-from services.broker.drivers import absence
 
 UNKNOWN, GONE, RUNNING, STOPPED = (
     orders_pb2.PROCESS_STATE_UNSPECIFIED,

@@ -10,10 +10,10 @@ import pytest
 
 from quakegrid import testing
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.services.broker.drivers import ends
+from quakegrid.services.broker.nodes import link
 from quakegrid.settings import config, lane_secrets
 from quakegrid.transport.keys import lane_keys
-from services.broker.drivers import ends
-from services.broker.nodes import link
 from tests.support.broker_fakes import NODE, AgentStage, told, until
 from tests.support.fake_agent import FakeAgent
 

@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from quakegrid import errors
+from quakegrid.services.broker.rpc.answers import answering
 from quakegrid.transport import error_details, grpc_channels
-from services.broker.rpc.answers import answering
 
 
 class Aborted(Exception):  # noqa: N818 - as gRPC's own, which is private

@@ -11,13 +11,13 @@ import pytest
 from quakegrid import errors, testing
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
 from quakegrid.jobs.states import JobState
+from quakegrid.services.broker.drivers import ends as session_ends
+from quakegrid.services.broker.drivers.session import DriverSession
+from quakegrid.services.broker.guard import BrokerFailedError
+from quakegrid.services.broker.lanes import ports
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.drivers import ends as session_ends
-from services.broker.drivers.session import DriverSession
-from services.broker.guard import BrokerFailedError
-from services.broker.lanes import ports
 from tests.support.broker_fakes import NODE, FakeLane, Stage, settle, told
 
 Play = Callable[[Callable[[Stage], Awaitable[None]]], None]

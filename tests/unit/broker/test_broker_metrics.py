@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.api.v1 import fleet_pb2
-from services.broker.drivers.session import Rate
-from services.broker.status import metrics
+from quakegrid.services.broker.drivers.session import Rate
+from quakegrid.services.broker.status import metrics
 
 
 def test_rate_is_growth_over_the_last_ten_seconds() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
+from quakegrid.services.broker.drivers.session import MAX_WAITING, DriverSession, Rate
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.drivers.session import MAX_WAITING, DriverSession, Rate
 
 
 def session(**request: object) -> DriverSession:

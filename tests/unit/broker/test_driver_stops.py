@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from quakegrid.api.v1 import nodes_pb2
-from services.broker.drivers.stops import STOP_AGAIN_S, DriverStops
+from quakegrid.services.broker.drivers.stops import STOP_AGAIN_S, DriverStops
 
 
 class Node:

@@ -15,10 +15,10 @@ from quakegrid.api.v1 import jobs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
+from quakegrid.services.broker.drivers import job_ends
+from quakegrid.services.broker.drivers.job_ends import JobEnds
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from services.broker.drivers import job_ends
-from services.broker.drivers.job_ends import JobEnds
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from quakegrid import testing
+from quakegrid.services.broker.nodes import joined, registry
+from quakegrid.services.broker.nodes.instances import Instances
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from services.broker.nodes import joined, registry
-from services.broker.nodes.instances import Instances
 from tests.support.broker_fakes import NODE, Stage, settle, until
 
 OTHER = "10.9.8.7"

@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.broker.lanes import ports as core
-from services.broker.lanes.ports import LanePlaces, LaneState
+from quakegrid.services.broker.lanes import ports as core
+from quakegrid.services.broker.lanes.ports import LanePlaces, LaneState
 
 
 def opened(ports: int = 4, limit: int = 3) -> LanePlaces:

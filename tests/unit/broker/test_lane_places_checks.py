@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from quakegrid.errors import IllegalMoveError
-from services.broker.lanes import ports as core
-from services.broker.lanes.ports import LanePlaces
+from quakegrid.services.broker.lanes import ports as core
+from quakegrid.services.broker.lanes.ports import LanePlaces
 from tests.unit.broker.test_lane_places import opened
 
 

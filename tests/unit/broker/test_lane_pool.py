@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from quakegrid import testing
+from quakegrid.services.broker.guard import BrokerFailedError, StateGuard
+from quakegrid.services.broker.lanes.pool import LanePool, Listener
 from quakegrid.settings import config
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.guard import BrokerFailedError, StateGuard
-from services.broker.lanes.pool import LanePool, Listener
 
 
 def test_words_of_a_lane_reach_whom_they_are_for(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from quakegrid.internal.v1 import orders_pb2
-from services.broker.drivers import absence
-from services.broker.nodes.orders import AgentOrders
+from quakegrid.services.broker.drivers import absence
+from quakegrid.services.broker.nodes.orders import AgentOrders
 
 GONE = orders_pb2.GetProcessResponse(state=orders_pb2.PROCESS_STATE_GONE).SerializeToString()
 

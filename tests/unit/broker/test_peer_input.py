@@ -8,10 +8,10 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.internal.v1 import membership_pb2, orders_pb2, sessions_pb2
+from quakegrid.services.broker.drivers import session_ids
+from quakegrid.services.broker.rpc import peer_input
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from services.broker.drivers import session_ids
-from services.broker.rpc import peer_input
 
 BIG = (1 << 63) - 1
 

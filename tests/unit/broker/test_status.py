@@ -6,11 +6,11 @@ from typing import cast
 
 from benchmarks.support.fleet_crowd import FleetCrowd
 from benchmarks.support.fleet_edges import NoLanes, driver_sessions, status_writer
-from services.broker.fleet import events as fleet
-from services.broker.fleet.state import PersonLimits
-from services.broker.lanes.pool import LanePool
-from services.broker.status.status import RECENT_S, StatusWriter
-from services.broker.status.totals import SessionTotals
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.state import PersonLimits
+from quakegrid.services.broker.lanes.pool import LanePool
+from quakegrid.services.broker.status.status import RECENT_S, StatusWriter
+from quakegrid.services.broker.status.totals import SessionTotals
 
 
 def crowd() -> FleetCrowd:

@@ -9,9 +9,9 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError
+from quakegrid.services.broker.guard import BrokerFailedError
+from quakegrid.services.dbserver.store import sqlite_errors
 from quakegrid.transport import error_details, grpc_channels
-from services.broker.guard import BrokerFailedError
-from services.dbserver.store import sqlite_errors
 
 ADDRESS = "10.0.0.1:1911"
 

@@ -10,7 +10,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.jobs.states import JobState
-from services.dbserver.jobs.holds import HoldDeadlines, HoldMonitor
+from quakegrid.services.dbserver.jobs.holds import HoldDeadlines, HoldMonitor
 
 
 def test_deadlines_end_after_their_time() -> None:

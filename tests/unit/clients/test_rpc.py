@@ -8,9 +8,9 @@ import pytest
 from quakegrid import errors
 from quakegrid.clients import retries
 from quakegrid.clients.dbserver.private_grpc_streams import BrokenStreamError
+from quakegrid.services.dbserver.rpc import status_codes
+from quakegrid.services.dbserver.store import sqlite_errors
 from quakegrid.transport import grpc_channels
-from services.dbserver.rpc import status_codes
-from services.dbserver.store import sqlite_errors
 
 ADDRESS = "10.0.0.1:1911"
 

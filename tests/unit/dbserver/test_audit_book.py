@@ -11,9 +11,9 @@ import pytest
 from quakegrid import errors
 from quakegrid.access import audits
 from quakegrid.access.audits import About, AuditRecord
-from services.dbserver.audit import book as books
-from services.dbserver.audit.book import AuditBook
-from services.dbserver.store.sqlite_errors import DiskFullError
+from quakegrid.services.dbserver.audit import book as books
+from quakegrid.services.dbserver.audit.book import AuditBook
+from quakegrid.services.dbserver.store.sqlite_errors import DiskFullError
 
 
 class FakeWriter:

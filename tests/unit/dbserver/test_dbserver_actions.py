@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from services.dbserver.engine import actions
-from services.dbserver.store import connections
-from services.dbserver.store.database import OneConnection, SqlSession
+from quakegrid.services.dbserver.engine import actions
+from quakegrid.services.dbserver.store import connections
+from quakegrid.services.dbserver.store.database import OneConnection, SqlSession
 
 
 @pytest.fixture

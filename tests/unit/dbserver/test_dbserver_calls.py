@@ -11,12 +11,12 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.internal.v1 import engine_calls_pb2
-from services.dbserver import server
-from services.dbserver.rpc import call_streams, holds, logs, status_codes
-from services.dbserver.rpc.call_streams import CallStreams, IsWanted
-from services.dbserver.store import bells, sqlite_errors, writer
-from services.dbserver.store.idempotence import Answer
-from services.dbserver.store.writer import Tell
+from quakegrid.services.dbserver import server
+from quakegrid.services.dbserver.rpc import call_streams, holds, logs, status_codes
+from quakegrid.services.dbserver.rpc.call_streams import CallStreams, IsWanted
+from quakegrid.services.dbserver.store import bells, sqlite_errors, writer
+from quakegrid.services.dbserver.store.idempotence import Answer
+from quakegrid.services.dbserver.store.writer import Tell
 
 
 def test_error_beside_an_answer_is_what_counts() -> None:

@@ -9,8 +9,8 @@ import pytest
 from quakegrid import errors
 from quakegrid.access import principals
 from quakegrid.access.principals import Principal, PrincipalRole
-from services.dbserver.engine import actions, effects
-from services.dbserver.engine.effects import Touch
+from quakegrid.services.dbserver.engine import actions, effects
+from quakegrid.services.dbserver.engine.effects import Touch
 
 ANNA = Principal(PrincipalRole.DRIVER, "anna")
 OF_ANNA, OF_BEN = 7, 8

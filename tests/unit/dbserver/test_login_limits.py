@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.dbserver.logins import limits
-from services.dbserver.logins.limits import LoginLimits
+from quakegrid.services.dbserver.logins import limits
+from quakegrid.services.dbserver.logins.limits import LoginLimits
 
 
 def failed(found: LoginLimits, count: int, name: str = "anna", address: str = "10.0.0.1") -> float:

@@ -12,9 +12,9 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.access.principals import PrincipalRole
-from services.dbserver.logins import checks, hashes
-from services.dbserver.logins.checks import PasswordChecks
-from services.dbserver.logins.password_rows import PasswordRow
+from quakegrid.services.dbserver.logins import checks, hashes
+from quakegrid.services.dbserver.logins.checks import PasswordChecks
+from quakegrid.services.dbserver.logins.password_rows import PasswordRow
 
 TIMEOUT_S = 30
 

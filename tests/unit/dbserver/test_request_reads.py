@@ -12,13 +12,13 @@ import pytest
 from quakegrid import errors
 from quakegrid.access import principals
 from quakegrid.api.v1 import logs_pb2
+from quakegrid.services.dbserver.logs.tails import LogTails
+from quakegrid.services.dbserver.rpc.call_streams import CallStreams
+from quakegrid.services.dbserver.rpc.logs import LogsServicer
+from quakegrid.services.dbserver.store.database import Readers
+from quakegrid.services.dbserver.store.idempotence import Requests
 from quakegrid.transport import callers
 from quakegrid.transport.request_reads import RequestReads
-from services.dbserver.logs.tails import LogTails
-from services.dbserver.rpc.call_streams import CallStreams
-from services.dbserver.rpc.logs import LogsServicer
-from services.dbserver.store.database import Readers
-from services.dbserver.store.idempotence import Requests
 
 REFUSED = logs_pb2.AppendLogRequest(lines=[logs_pb2.LogLine(log_time={"nanos": -1})])
 

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from quakegrid.errors import UsageError
-from services.dbserver.engine import actions, new_jobs
+from quakegrid.services.dbserver.engine import actions, new_jobs
 
 
 def test_action_has_the_arguments_of_upstream() -> None:

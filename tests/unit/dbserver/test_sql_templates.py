@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from quakegrid.errors import UsageError
-from services.dbserver.store import sql_templates
+from quakegrid.services.dbserver.store import sql_templates
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid import errors
-from services.dbserver.store import sqlite_errors
-from services.dbserver.store.sqlite_errors import DiskFaultError, DiskFullError
+from quakegrid.services.dbserver.store import sqlite_errors
+from quakegrid.services.dbserver.store.sqlite_errors import DiskFaultError, DiskFullError
 
 
 def sqlite_error(code: int, name: str = "") -> sqlite3.Error:

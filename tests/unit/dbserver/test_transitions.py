@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.jobs.states import UNFINISHED, JobState
-from services.dbserver.jobs.transitions import LEGAL, Move, judge
+from quakegrid.services.dbserver.jobs.transitions import LEGAL, Move, judge
 
 ENDS = (JobState.COMPLETE, JobState.FAILED, JobState.ABORTED)
 

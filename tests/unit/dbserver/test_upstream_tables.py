@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from services.dbserver.store import upstream_tables
+from quakegrid.services.dbserver.store import upstream_tables
 
 STATUSES = ("complete", "failed", "aborted", "deleted", "shared")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.dbserver import server
-from services.dbserver.rpc import call_streams, logs
-from services.dbserver.store import writer
+from quakegrid.services.dbserver import server
+from quakegrid.services.dbserver.rpc import call_streams, logs
+from quakegrid.services.dbserver.store import writer
 
 
 def test_queue_takes_more_than_all_callers_may_have_under_way() -> None:

@@ -13,12 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-MODULES = sorted(
-    path
-    for top in ("quakegrid", "services")
-    for path in (ROOT / top).rglob("*.py")
-    if "_pb2" not in path.name
-)
+SERVICES = "quakegrid.services"
+MODULES = sorted(path for path in (ROOT / "quakegrid").rglob("*.py") if "_pb2" not in path.name)
 # Folders of `quakegrid` from the ground up, and those that each may import. All may import `errors`.
 LAYERS: dict[str, set[str]] = {
     "api": set(),
@@ -50,12 +46,12 @@ LAYERS: dict[str, set[str]] = {
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
 PURE = (
-    "services.lane.tasks",
-    "services.broker.fleet",
-    "services.broker.lanes.ports",
-    "services.broker.happenings.notable",
-    "services.broker.happenings.ring",
-    "services.agent.rules",
+    "quakegrid.services.lane.tasks",
+    "quakegrid.services.broker.fleet",
+    "quakegrid.services.broker.lanes.ports",
+    "quakegrid.services.broker.happenings.notable",
+    "quakegrid.services.broker.happenings.ring",
+    "quakegrid.services.agent.rules",
     "quakegrid.doctor.checks",
     "quakegrid.access",
     "quakegrid.journals.records",
@@ -68,7 +64,7 @@ IMPURE = (
     "socket", "subprocess", "threading", "time", "zmq",
 )  # fmt: skip
 # Only the template loads the seams: importing them means importing the engine.
-ENGINE_GATE = "services.agent.template.preload"
+ENGINE_GATE = "quakegrid.services.agent.template.preload"
 # Who imports pyzmq elsewhere may be the first one, and gets slow encryption.
 FAST_ZMQ = "quakegrid.transport.fast_zmq"
 # Folders of the dbserver, from the ground up, and those that each may import.
@@ -84,7 +80,7 @@ DBSERVER_LAYERS: dict[str, set[str]] = {
     "rpc": {"store", "people", "logins", "deletions", "jobs", "audit", "logs"},
 }
 # Answers what upstream's `dbcmd` expects; nothing else depends on the folder for it.
-ENGINE_CALLS = "services.dbserver.rpc.engine_calls"
+ENGINE_CALLS = "quakegrid.services.dbserver.rpc.engine_calls"
 MOST_MODULES = 15
 # All names of logs, as they are written; none is the root.
 LOGS = {"", '"dbserver"'} | {
@@ -130,12 +126,12 @@ def violations(find: Callable[[str, Path], Iterable[str]]) -> dict[str, list[str
 
 
 def test_module_imports_only_what_its_place_allows() -> None:
-    """`quakegrid` knows no service, services know not each other, the engine is behind its gate."""
+    """Nothing knows a service, services know not each other, the engine is behind its gate."""
 
     def wrong(name: str, path: Path) -> Iterator[str]:
-        own_service = ".".join(name.split(".")[:2]) if is_in(name, "services") else None
+        own_service = ".".join(name.split(".")[:3]) if is_in(name, SERVICES) else None
         for found in imports(path):
-            if is_in(found, "services") and not (own_service and is_in(found, own_service)):
+            if is_in(found, SERVICES) and not (own_service and is_in(found, own_service)):
                 yield found
             if (
                 is_in(found, "quakegrid.engine")
@@ -156,7 +152,7 @@ def test_module_imports_only_lower_layers() -> None:
 
     def wrong(name: str, path: Path) -> set[str]:
         folder = name.split(".")[1] if name.count(".") and is_in(name, "quakegrid") else ""
-        if not folder or folder == "errors":
+        if not folder or folder in {"errors", "services"}:
             return set()
         used = {found.split(".")[1] for found in imports(path) if found.startswith("quakegrid.")}
         return used - LAYERS[folder] - {folder, "errors", "__version__"}
@@ -168,11 +164,11 @@ def test_dbserver_module_imports_only_lower_layers() -> None:
     """The compatibility with upstream's DbServer is a leaf, which one servicer imports."""
 
     def wrong(name: str, path: Path) -> set[str]:
-        if not is_in(name, "services.dbserver") or name.count(".") < 3:
+        if not is_in(name, "quakegrid.services.dbserver") or name.count(".") < 4:
             return set()
-        folder = name.split(".")[2]
+        folder = name.split(".")[3]
         allowed = DBSERVER_LAYERS[folder] | {folder} | ({"engine"} if name == ENGINE_CALLS else set())
-        used = {found.split(".")[2] for found in imports(path) if is_in(found, "services.dbserver")}
+        used = {found.split(".")[3] for found in imports(path) if is_in(found, f"{SERVICES}.dbserver")}
         return (used & DBSERVER_LAYERS.keys()) - allowed
 
     assert violations(wrong) == {}
@@ -189,7 +185,7 @@ def test_pure_folders_touch_nothing() -> None:
     assert violations(wrong) == {}
 
 
-@pytest.mark.parametrize("top", ["quakegrid", "services", "tests", "benchmarks"])
+@pytest.mark.parametrize("top", ["quakegrid", "tests", "benchmarks"])
 def test_folder_can_be_seen_at_a_glance(top: str) -> None:
     """At most 15 modules; who adds one more looks for a room."""
     crowded = {}
@@ -220,7 +216,9 @@ def test_log_has_a_name_that_people_know() -> None:
     assert violations(wrong) == {}
 
 
-@pytest.mark.parametrize("program", ["services.lane.__main__", "services.agent.template.__main__"])
+@pytest.mark.parametrize(
+    "program", ["quakegrid.services.lane.__main__", "quakegrid.services.agent.template.__main__"]
+)
 def test_program_that_starts_often_imports_no_grpc(program: str) -> None:
     """Its import takes as long as all else of a lane, and a worker would have it in its memory."""
     code = f"import sys, {program}; print(*{{'grpc', 'asyncio', 'cryptography.x509'}} & set(sys.modules))"

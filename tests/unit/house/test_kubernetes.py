@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from quakegrid.machine import service_files
+from quakegrid.services.agent.agentctl import __main__
+from quakegrid.services.agent.node.agent import STOP_DEADLINE_S
+from quakegrid.services.agent.node.membership import LAST_LEAVE_TIMEOUT_S
 from quakegrid.settings import config
-from services.agent.agentctl import __main__
-from services.agent.node.agent import STOP_DEADLINE_S
-from services.agent.node.membership import LAST_LEAVE_TIMEOUT_S
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"

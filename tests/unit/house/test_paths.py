@@ -17,9 +17,9 @@ STEP = re.compile(r"^    (\S+\.py):([\w.]+)", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) files, (\d+) functions")
 PLACE = re.compile(r"\| `(\S+\.py)(?::(\w+))?` \|$", re.MULTILINE)
 PLACES = sorted(set(PLACE.findall(GLOSSARY)))
-OURS = r"quakegrid|services|tests|protos|docs|deploy|benchmarks"
+OURS = r"quakegrid|tests|protos|docs|deploy|benchmarks"
 PATH = re.compile(rf"`((?:{OURS})/[\w./-]+)`")
-MODULE = re.compile(r"`(?:python -m )?((?:quakegrid|services|tests)(?:\.[a-z_]\w*)+)[` ]")
+MODULE = re.compile(r"`(?:python -m )?((?:quakegrid|tests)(?:\.[a-z_]\w*)+)[` ]")
 MADE_LATER = ("deploy/driver", "deploy/secrets", "deploy/secrets/authkey")
 STEPS = sorted(set(STEP.findall(PAGE)))
 
@@ -87,9 +87,7 @@ def test_every_word_of_the_glossary_has_a_place() -> None:
     assert [row for row in rows if not PLACE.search(row)] == []
 
 
-@pytest.mark.parametrize(
-    "top", ["docs", "protos", "quakegrid", "services", "tests", "benchmarks", "deploy", "*.md"]
-)
+@pytest.mark.parametrize("top", ["docs", "protos", "quakegrid", "tests", "benchmarks", "deploy", "*.md"])
 def test_paths_and_modules_in_words_exist(top: str) -> None:
     """What stands in backticks and looks like a path or a module of ours is one."""
     lost = []

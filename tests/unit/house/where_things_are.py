@@ -49,10 +49,10 @@ def shared_rows() -> Iterator[str]:
 
 
 def service_rows() -> Iterator[str]:
-    """The folders of `services/`, each behind the one that holds it."""
-    for package in sorted((ROOT / "services").rglob("__init__.py")):
+    """The folders of `quakegrid/services/`, each behind the one that holds it."""
+    for package in sorted((ROOT / "quakegrid" / "services").rglob("__init__.py")):
         folder = package.parent
-        parts = folder.relative_to(ROOT).parts[1:]
+        parts = folder.relative_to(ROOT).parts[2:]
         if parts:
             yield f"| `{'/'.join(parts)}/` | {first_sentence(package)} | {pure_part(folder)} |"
 
@@ -65,7 +65,7 @@ def tables() -> str:
         "|---|---|---|---|",
         *shared_rows(),
         "",
-        "| in `services/` | what it holds | pure |",
+        "| in `quakegrid/services/` | what it holds | pure |",
         "|---|---|---|",
         *service_rows(),
         "",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from quakegrid.services.lane.tasks.events import Peer
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
-from services.lane.tasks.events import Peer
 from tests.support.doors import (
     OTHER,
     SESSION,

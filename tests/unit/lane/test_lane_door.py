@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.services.lane import codec, control, joining, reports
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import codec, control, joining, reports
 from tests.support import doors
 from tests.support.doors import (
     BLOB_ID,
@@ -82,7 +82,7 @@ def test_driver_that_submits_without_end_is_refused_in_words(
     played: PlayedDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each task beyond the bound fails with the reason, nothing of it is kept, and the others run."""
-    monkeypatch.setattr("services.lane.tasks.scheduler.MAX_TASKS", 50)
+    monkeypatch.setattr("quakegrid.services.lane.tasks.scheduler.MAX_TASKS", 50)
     peer = played.join()
 
     for number in range(1, 1001):
@@ -429,7 +429,7 @@ def test_outcomes_before_the_driver_are_bounded_and_asked_for_again(
     played: PlayedDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker whose early outcomes do not fit is greeted when the driver is there, and tells them again."""
-    monkeypatch.setattr("services.lane.mail.MAX_EARLY_BYTES", 2000)
+    monkeypatch.setattr("quakegrid.services.lane.mail.MAX_EARLY_BYTES", 2000)
     lease = lane_pb2.Lease(session_id=SESSION, task_id=1, attempt=1)
     peer = played.ready("w1", SESSION, lease)
     played.submit(1)

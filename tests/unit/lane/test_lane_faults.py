@@ -10,11 +10,11 @@ import pytest
 
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes import worker_end_messages
+from quakegrid.services.lane import codec, joining
+from quakegrid.services.lane.payloads import Frame, Payload, Payloads
+from quakegrid.services.lane.tasks.events import Action, Event, WorkerJoined
+from quakegrid.services.lane.tasks.scheduler import Scheduler
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import codec, joining
-from services.lane.payloads import Frame, Payload, Payloads
-from services.lane.tasks.events import Action, Event, WorkerJoined
-from services.lane.tasks.scheduler import Scheduler
 from tests.support.doors import (
     OTHER,
     SESSION,
@@ -138,10 +138,14 @@ def test_order_that_meets_a_fault_ends_the_session_that_it_names(
     monkeypatch.setattr(worker_end_messages, "decode", failing(IndexError("ours")))
     played.order(worker_lost=orders_pb2.WorkerEnd(session_id=SESSION, worker_id="w1", reason="lost"))
     with monkeypatch.context() as patch:
-        patch.setattr("services.lane.performer.TaskRecorder", failing(OSError(errno.EIO, str(tmp_path))))
+        patch.setattr(
+            "quakegrid.services.lane.performer.TaskRecorder", failing(OSError(errno.EIO, str(tmp_path)))
+        )
         played.open(7)
     with monkeypatch.context() as patch:
-        patch.setattr("services.lane.performer.SessionMail", failing(OSError(errno.EIO, str(tmp_path))))
+        patch.setattr(
+            "quakegrid.services.lane.performer.SessionMail", failing(OSError(errno.EIO, str(tmp_path)))
+        )
         played.open(8)
     played.turn()
 

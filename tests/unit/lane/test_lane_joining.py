@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from quakegrid.internal.v1 import orders_pb2
+from quakegrid.services.lane import joining, peers
+from quakegrid.services.lane.tasks.events import SessionId, TaskId
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import joining, peers
-from services.lane.tasks.events import SessionId, TaskId
 from tests.support.doors import SESSION, PlayedDoor, bodies, driver, played_door
 
 JOIN = lane_pb2.Join(protocol_version=lane_sockets.PROTOCOL_VERSION, session_id=SESSION)

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from quakegrid.services.lane import codec
+from quakegrid.services.lane.tasks.events import Peer
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import codec
-from services.lane.tasks.events import Peer
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])

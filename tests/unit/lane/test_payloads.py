@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from quakegrid.services.lane import codec
+from quakegrid.services.lane import payloads as subject
+from quakegrid.services.lane.payloads import Payload, Payloads, SpillError
+from quakegrid.services.lane.tasks import events
+from quakegrid.services.lane.tasks.events import Peer, SessionId
+from quakegrid.services.lane.tasks.scheduler import Scheduler
 from quakegrid.transport.fast_zmq import zmq
 from quakegrid.wire.v1 import lane_pb2
-from services.lane import codec
-from services.lane import payloads as subject
-from services.lane.payloads import Payload, Payloads, SpillError
-from services.lane.tasks import events
-from services.lane.tasks.events import Peer, SessionId
-from services.lane.tasks.scheduler import Scheduler
 
 
 def frames(*contents: bytes) -> list[zmq.Frame]:

@@ -10,9 +10,8 @@ import pytest
 from quakegrid import errors
 from quakegrid.reports import task_history_files
 from quakegrid.reports.task_history import AttemptEnd, TaskHistory, read_history
-from quakegrid.wire.v1 import lane_pb2
-from services.lane.records import TaskRecorder, Usage
-from services.lane.tasks.events import (
+from quakegrid.services.lane.records import TaskRecorder, Usage
+from quakegrid.services.lane.tasks.events import (
     Lease,
     OutcomeArrived,
     Peer,
@@ -22,6 +21,7 @@ from services.lane.tasks.events import (
     WorkerId,
     WorkerJoined,
 )
+from quakegrid.wire.v1 import lane_pb2
 
 SESSION = SessionId(1000)
 PEER = Peer(b"w1")

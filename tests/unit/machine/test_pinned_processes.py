@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from quakegrid.machine import local_services, pinned_processes, process_stats, service_files
-from services.agent.linux import orphans
+from quakegrid.services.agent.linux import orphans
 
 
 def refuse_pins(monkeypatch: pytest.MonkeyPatch, reason: int) -> None:

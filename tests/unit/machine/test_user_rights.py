@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.linux import user_rights
-from services.agent.linux.user_rights import NO_RIGHTS, UserRights
+from quakegrid.services.agent.linux import user_rights
+from quakegrid.services.agent.linux.user_rights import NO_RIGHTS, UserRights
 
 BOTH = "00000000000000c0"
 MISSING = "0000000000000040"

@@ -11,15 +11,15 @@ import pytest
 from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients.agent import AgentStatus, WorkerStatus
+from quakegrid.services.agent.agentctl import status_view
+from quakegrid.services.agent.linux import cgroups as worker_cgroups
+from quakegrid.services.agent.node.limits import memory_samples
+from quakegrid.services.agent.node.limits.limits import NodeLimits
+from quakegrid.services.agent.node.limits.memory_samples import PAGE_BYTES, MemoryWatch
+from quakegrid.services.agent.rules.memory import NodeMemory, WorkerMemory
+from quakegrid.services.agent.rules.roster import Member, Roster
 from quakegrid.settings import config
 from quakegrid.settings.agent_limits import AgentLimits
-from services.agent.agentctl import status_view
-from services.agent.linux import cgroups as worker_cgroups
-from services.agent.node.limits import memory_samples
-from services.agent.node.limits.limits import NodeLimits
-from services.agent.node.limits.memory_samples import PAGE_BYTES, MemoryWatch
-from services.agent.rules.memory import NodeMemory, WorkerMemory
-from services.agent.rules.roster import Member, Roster
 
 Load = Callable[[str], config.Settings]
 GIB = 1 << 30

@@ -25,7 +25,7 @@ def bindings(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["quakegrid", "quakegrid.transport.lane_sockets", "services.agent.template"]
+    "module", ["quakegrid", "quakegrid.transport.lane_sockets", "quakegrid.services.agent.template"]
 )
 def test_messages_are_encrypted_by_the_fast_library(module: str) -> None:
     """Whatever is imported first, both ways, also what the engine's own imports would load."""

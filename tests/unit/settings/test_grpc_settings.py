@@ -69,7 +69,9 @@ def test_import_leaves_the_environment_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("module", ["services.dbserver", "services.broker", "services.agent"])
+@pytest.mark.parametrize(
+    "module", ["quakegrid.services.dbserver", "quakegrid.services.broker", "quakegrid.services.agent"]
+)
 def test_service_is_told_before_grpc_is_imported(module: str) -> None:
     """Its log would have a line for each handshake of a stranger."""
     code = (

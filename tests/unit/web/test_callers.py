@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from services.web import callers
-from services.web.callers import Caller
+from quakegrid.services.web import callers
+from quakegrid.services.web.callers import Caller
 
 OTHER_USER = 65534  # nobody
 

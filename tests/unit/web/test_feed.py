@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from services.web.live import feed as feeds
-from services.web.live.feed import Event, Feed
+from quakegrid.services.web.live import feed as feeds
+from quakegrid.services.web.live.feed import Event, Feed
 
 
 async def first(feed: Feed, number: int | None, count: int) -> list[list[Event] | None]:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from services.web.live import feed as feeds
-from services.web.live import frames
-from services.web.live.feed import Feed
-from services.web.live.frames import BEAT, MOST_KEPT, RUN, Frames
+from quakegrid.services.web.live import feed as feeds
+from quakegrid.services.web.live import frames
+from quakegrid.services.web.live.feed import Feed
+from quakegrid.services.web.live.frames import BEAT, MOST_KEPT, RUN, Frames
 
 READERS = 200
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.web import guard
-from services.web.api import tags
+from quakegrid.services.web import guard
+from quakegrid.services.web.api import tags
 
 HOSTS = guard.known_hosts(guard.HERE, 8800)
 GOOD = {"host": "localhost:8800"}

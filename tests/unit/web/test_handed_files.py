@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from quakegrid import errors
-from services.web.persons import handed_files
-from services.web.persons.handed_files import HandedFile, HandedFileResponse
+from quakegrid.services.web.persons import handed_files
+from quakegrid.services.web.persons.handed_files import HandedFile, HandedFileResponse
 
 
 def handed(*numbers: int, **told: str) -> HandedFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.errors import UsageError
-from services.web.uploads import job_files
+from quakegrid.services.web.uploads import job_files
 
 GOOD = """[general]
 description = Rates / year, see http://example.org and /etc

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from services.web.live.feed import Event
-from services.web.live.limited import LimitedView
+from quakegrid.services.web.live.feed import Event
+from quakegrid.services.web.live.limited import LimitedView
 
 
 def job(number: int, name: str, state: str = "complete") -> dict[str, object]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quakegrid.errors import UsageError
-from services.web.uploads import names
+from quakegrid.services.web.uploads import names
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from quakegrid.errors import NotAllowedError, UsageError
-from services.web.api import own_files
-from services.web.callers import Caller, of_account
+from quakegrid.services.web.api import own_files
+from quakegrid.services.web.callers import Caller, of_account
 
 ANNA = Caller(54321, "anna")
 

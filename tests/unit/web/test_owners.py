@@ -8,8 +8,8 @@ import pytest
 
 from quakegrid.access.principals import PrincipalRole
 from quakegrid.errors import NotAllowedError
-from services.web.api import owners
-from services.web.callers import Caller, Way, of_account
+from quakegrid.services.web.api import owners
+from quakegrid.services.web.callers import Caller, Way, of_account
 
 BEN = Caller(54322, "ben")
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from quakegrid import errors
-from services.web.persons import places
-from services.web.persons.places import DriverPlaces
+from quakegrid.services.web.persons import places
+from quakegrid.services.web.persons.places import DriverPlaces
 
 
 class Crowd:

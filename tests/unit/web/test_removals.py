@@ -16,12 +16,12 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.jobs.engine_values import TableValue
+from quakegrid.services.web.persons import removals as removals_module
+from quakegrid.services.web.persons.removals import MOST_FILES, MOST_OF_OWNER, Removals
+from quakegrid.services.web.persons.whose import Whose
+from quakegrid.services.web.uploads import sweeping
+from quakegrid.services.web.uploads.inputs import DAY_S, Inputs
 from quakegrid.settings import config
-from services.web.persons import removals as removals_module
-from services.web.persons.removals import MOST_FILES, MOST_OF_OWNER, Removals
-from services.web.persons.whose import Whose
-from services.web.uploads import sweeping
-from services.web.uploads.inputs import DAY_S, Inputs
 
 
 class FakeViews:

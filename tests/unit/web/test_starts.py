@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 
-from services.web.callers import Caller
-from services.web.persons import whose
-from services.web.starts import ModelRun, _request
+from quakegrid.services.web.callers import Caller
+from quakegrid.services.web.persons import whose
+from quakegrid.services.web.starts import ModelRun, _request
 
 OWN_NAME = pwd.getpwuid(os.geteuid()).pw_name
 ENVIRON = {"PATH": "/bin", "LC_ALL": "C.UTF-8", "SECRET": "x", "LOGNAME": "quakegrid", "OQ_DISTRIBUTE": "no"}

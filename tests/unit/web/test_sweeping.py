@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from services.web.uploads import sweeping
+from quakegrid.services.web.uploads import sweeping
 
 NOW = datetime.datetime(2026, 5, 20, 12, tzinfo=datetime.UTC)
 

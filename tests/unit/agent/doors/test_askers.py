@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from services.agent.node.doors import askers
-from services.agent.node.doors.askers import Asker, Person
+from quakegrid.services.agent.node.doors import askers
+from quakegrid.services.agent.node.doors.askers import Asker, Person
 
 STRANGER = 4_000_123  # no account has this number
 

@@ -14,11 +14,11 @@ from typing import Any, cast
 import pytest
 
 from quakegrid import errors
+from quakegrid.services.agent.node.doors import driver_runs, driver_tickets
+from quakegrid.services.agent.node.doors.driver_runs import DriverRun, DriverRuns
+from quakegrid.services.agent.node.doors.notifications import Notifications
+from quakegrid.services.agent.node.drivers import DriverFiles, Drivers
 from quakegrid.settings import config
-from services.agent.node.doors import driver_runs, driver_tickets
-from services.agent.node.doors.driver_runs import DriverRun, DriverRuns
-from services.agent.node.doors.notifications import Notifications
-from services.agent.node.drivers import DriverFiles, Drivers
 
 KILLED = 128 + signal.SIGKILL
 REQUEST: dict[str, Any] = {

@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 
 from quakegrid.errors import QuakeGridError
-from services.agent.node.doors import notifications
-from services.agent.node.doors.driver_tickets import DriverTicket
-from services.agent.node.doors.notifications import Notifications
-from services.agent.node.drivers import DriverFiles, Drivers
+from quakegrid.services.agent.node.doors import notifications
+from quakegrid.services.agent.node.doors.driver_tickets import DriverTicket
+from quakegrid.services.agent.node.doors.notifications import Notifications
+from quakegrid.services.agent.node.drivers import DriverFiles, Drivers
 
 REQUEST = {
     "argv": ["x"],

@@ -9,8 +9,8 @@ import pytest
 
 from quakegrid.errors import UsageError
 from quakegrid.internal.v1 import examination_pb2, orders_pb2
-from services.agent.node.doors import request_checks as checks
-from services.broker.lanes import door_keys
+from quakegrid.services.agent.node.doors import request_checks as checks
+from quakegrid.services.broker.lanes import door_keys
 
 LANE_KEYS = door_keys.of_broker("x" * 32)
 REQUEST = {

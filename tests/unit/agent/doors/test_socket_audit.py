@@ -8,9 +8,9 @@ import pwd
 import pytest
 
 from quakegrid.access.audits import AuditRecord
+from quakegrid.services.agent.node.doors.askers import Asker
+from quakegrid.services.agent.node.doors.socket_audit import SocketAudit
 from quakegrid.transport.audited_calls import Auditor
-from services.agent.node.doors.askers import Asker
-from services.agent.node.doors.socket_audit import SocketAudit
 
 ACCOUNT = pwd.getpwuid(os.getuid()).pw_name
 OWN = Asker(os.getuid(), os.getgid(), ACCOUNT)

@@ -8,8 +8,8 @@ import pytest
 
 from quakegrid.errors import IllegalMoveError, StateError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from services.agent.rules.lineage import Lineage
-from services.agent.rules.lineage_events import (
+from quakegrid.services.agent.rules.lineage import Lineage
+from quakegrid.services.agent.rules.lineage_events import (
     Action,
     ChildExited,
     ChildForked,
@@ -27,8 +27,8 @@ from services.agent.rules.lineage_events import (
     TemplateNotStarted,
     TemplateReady,
 )
-from services.agent.rules.load_failures import LOAD_PAUSE_S, MAX_LOAD_FAILURES
-from services.agent.rules.template_life import MAX_LOADING_LOOKS, MAX_UNANSWERED_PINGS, TemplateLife
+from quakegrid.services.agent.rules.load_failures import LOAD_PAUSE_S, MAX_LOAD_FAILURES
+from quakegrid.services.agent.rules.template_life import MAX_LOADING_LOOKS, MAX_UNANSWERED_PINGS, TemplateLife
 
 WARM = TemplateState(TemplateKind.WARM)
 COLD = TemplateState(TemplateKind.COLD, "no module named x")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from services.agent.rules.memory import MemoryRules, NodeMemory, WorkerMemory, WorkerToStop, in_words
+from quakegrid.services.agent.rules.memory import (
+    MemoryRules,
+    NodeMemory,
+    WorkerMemory,
+    WorkerToStop,
+    in_words,
+)
 
 MIB = 1 << 20
 GIB = 1 << 30

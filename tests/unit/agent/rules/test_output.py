@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.internal.v1 import orders_pb2, sessions_pb2
+from quakegrid.services.agent.rules import output_lines
+from quakegrid.services.agent.rules.output_lines import Line, PrintedOutput
+from quakegrid.services.broker.drivers import printed as session_output
+from quakegrid.services.broker.drivers.printed import LEFT_OUT, SessionOutput
 from quakegrid.session import worker_output as worker_words
 from quakegrid.transport.byte_rates import Allowance
 from quakegrid.wire.v1 import lane_pb2
-from services.agent.rules import output_lines
-from services.agent.rules.output_lines import Line, PrintedOutput
-from services.broker.drivers import printed as session_output
-from services.broker.drivers.printed import LEFT_OUT, SessionOutput
 
 
 def fed(*pieces: bytes, is_error: bool = False) -> PrintedOutput:

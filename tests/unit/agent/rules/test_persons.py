@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.errors import StateError
-from services.agent.rules.persons import Account, AgentRights, decide, number_for
+from quakegrid.services.agent.rules.persons import Account, AgentRights, decide, number_for
 
 ROOT, SERVICE = 0, 900
 ANNA = Account("anna", 1001, 1001, "/home/anna", (1001, 2000))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from quakegrid.errors import IllegalMoveError
-from services.agent.linux.exits import describe_exit, exit_code
-from services.agent.rules.roster import STOP_GRACE_S, Member, MemberState, Roster
-from services.agent.rules.roster_events import (
+from quakegrid.services.agent.linux.exits import describe_exit, exit_code
+from quakegrid.services.agent.rules.roster import STOP_GRACE_S, Member, MemberState, Roster
+from quakegrid.services.agent.rules.roster_events import (
     CoresServed,
     DriverAsked,
     GraceElapsed,

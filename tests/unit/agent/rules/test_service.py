@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from quakegrid.errors import IllegalMoveError
-from services.agent.rules.service import (
+from quakegrid.services.agent.rules.service import (
     MOVES,
     CoresDialled,
     KillWorkers,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.agent.rules.memory import WorkerToStop
-from services.agent.rules.stopped_workers import StoppedWorkers
+from quakegrid.services.agent.rules.memory import WorkerToStop
+from quakegrid.services.agent.rules.stopped_workers import StoppedWorkers
 
 
 def test_worker_that_stays_stopped_is_killed_at_the_limit() -> None:

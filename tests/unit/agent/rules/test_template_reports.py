@@ -8,10 +8,10 @@ import pytest
 
 from quakegrid.errors import IllegalMoveError
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
-from services.agent import orders
-from services.agent.rules import lineage_events as events
-from services.agent.rules.template_life import TemplateLife
-from services.agent.rules.template_reports import as_event
+from quakegrid.services.agent import orders
+from quakegrid.services.agent.rules import lineage_events as events
+from quakegrid.services.agent.rules.template_life import TemplateLife
+from quakegrid.services.agent.rules.template_reports import as_event
 
 WARM = TemplateState(TemplateKind.WARM)
 FAILED = TemplateState(TemplateKind.FAILED, "no room")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet.cores import CoreTable, NodeTally
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
-from services.broker.fleet.cores import CoreTable, NodeTally
 from tests.support.fleets import ended, step
 
 

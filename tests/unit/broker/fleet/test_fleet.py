@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 from quakegrid.nodes.worker_ends import WorkerEnd
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import TURN_S, Fleet
+from quakegrid.services.broker.fleet.deaths import MAX_DEATHS, MAX_EXCUSED_ENDS
+from quakegrid.services.broker.fleet.nodes import FORGET_AFTER_S
+from quakegrid.services.broker.fleet.placing.unfit import MAX_TOLD
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import TURN_S, Fleet
-from services.broker.fleet.deaths import MAX_DEATHS, MAX_EXCUSED_ENDS
-from services.broker.fleet.nodes import FORGET_AFTER_S
-from services.broker.fleet.placing.unfit import MAX_TOLD
 from tests.support.fleets import ended, step
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from quakegrid.errors import IllegalMoveError
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
 from tests.unit.broker.fleet.test_fleet import warm
 
 

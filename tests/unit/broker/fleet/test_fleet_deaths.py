@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from quakegrid.services.broker.fleet import deaths
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import deaths
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
 from tests.support.fleets import ended, step
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.errors import IllegalMoveError
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
 from tests.support.fleets import ended, step
 from tests.unit.broker.fleet.test_fleet import drains, starts, warm
 

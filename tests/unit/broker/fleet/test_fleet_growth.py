@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.support.fleet_crowd import MANY_TASKS, FleetCrowd
-from services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet import events as fleet
 
 FEW_NODES, MANY_NODES = 10, 100
 SESSION_COUNTS = [1, 2, 10, 50]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
-from services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
 from tests.support.fleets import ended, step
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.errors import IllegalMoveError
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import SECOND_S
-from services.broker.fleet.state import MOVES, FleetNode, FleetSession, NodePhase, SessionPhase
-from services.broker.fleet.workers import WorkerTable
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import SECOND_S
+from quakegrid.services.broker.fleet.state import MOVES, FleetNode, FleetSession, NodePhase, SessionPhase
+from quakegrid.services.broker.fleet.workers import WorkerTable
 from tests.support.fleets import ended
 from tests.unit.broker.fleet.test_fleet import drains, starts, warm
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import TURN_S, Fleet
-from services.broker.fleet.state import DRAIN_PATIENCE_S, UNUSED_S
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import TURN_S, Fleet
+from quakegrid.services.broker.fleet.state import DRAIN_PATIENCE_S, UNUSED_S
 from tests.support.fleets import ended, step
 from tests.unit.broker.fleet.test_fleet import drains, warm
 

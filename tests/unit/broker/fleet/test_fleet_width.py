@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
 from tests.support.fleets import ended, step
 from tests.unit.broker.fleet.test_fleet import drains, warm
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.broker.fleet.events import StopWorkers
-from services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S, Leftovers
+from quakegrid.services.broker.fleet.events import StopWorkers
+from quakegrid.services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S, Leftovers
 
 NODE_COUNT, CORE_COUNT = 100, 64
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import Fleet
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import Fleet
 from tests.support.fleets import ended, step
 from tests.unit.broker.fleet.test_fleet import starts, warm
 

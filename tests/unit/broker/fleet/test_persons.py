@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.errors import IllegalMoveError
+from quakegrid.services.broker.fleet import events as fleet
+from quakegrid.services.broker.fleet.core import TURN_S, Fleet
+from quakegrid.services.broker.fleet.queue import MAX_AHEAD, MAX_REMEMBERED, SessionQueue
+from quakegrid.services.broker.fleet.state import FleetSession, PersonLimits, SessionPhase
 from quakegrid.settings.hosts import HostCores
-from services.broker.fleet import events as fleet
-from services.broker.fleet.core import TURN_S, Fleet
-from services.broker.fleet.queue import MAX_AHEAD, MAX_REMEMBERED, SessionQueue
-from services.broker.fleet.state import FleetSession, PersonLimits, SessionPhase
 from tests.support.fleets import ended, step
 
 MANY = 1000

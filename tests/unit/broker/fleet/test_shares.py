@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.broker.fleet.placing import shares
-from services.broker.fleet.placing.shares import Demand
+from quakegrid.services.broker.fleet.placing import shares
+from quakegrid.services.broker.fleet.placing.shares import Demand
 
 DEMANDS = st.builds(Demand, st.integers(0, 40), st.floats(0.01, 100), st.floats(0, 10))
 

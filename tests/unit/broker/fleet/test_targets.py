@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.broker.fleet.cores import Kind
-from services.broker.fleet.placing import targets
-from services.broker.fleet.placing.shares import Demand
-from services.broker.fleet.placing.targets import Wish
+from quakegrid.services.broker.fleet.cores import Kind
+from quakegrid.services.broker.fleet.placing import targets
+from quakegrid.services.broker.fleet.placing.shares import Demand
+from quakegrid.services.broker.fleet.placing.targets import Wish
 
 WISHES = st.builds(
     Wish,

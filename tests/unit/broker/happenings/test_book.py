@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid.clients.happenings.events import decode
-from services.broker.happenings import kept
-from services.broker.happenings.book import EventBook
+from quakegrid.services.broker.happenings import kept
+from quakegrid.services.broker.happenings.book import EventBook
 
 
 def test_events_outlive_the_broker(tmp_path: Path) -> None:

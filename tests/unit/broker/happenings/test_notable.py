@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from quakegrid.nodes.worker_ends import WorkerEnd
-from services.broker.fleet import events as core
-from services.broker.happenings.notable import FleetWatcher, Happening, HappeningKind
+from quakegrid.services.broker.fleet import events as core
+from quakegrid.services.broker.happenings.notable import FleetWatcher, Happening, HappeningKind
 
 UP = core.NodeReported("10.0.0.1", "n1", 4, "warm")
 LOST_WORKER = WorkerEnd(7, "w-1", "killed by SIGKILL", is_clean=False, node="n1", peak_memory_bytes=3 << 20)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.broker.happenings.notable import Happening, HappeningKind
-from services.broker.happenings.ring import BURST, KEPT, RATE_HZ, EventRing, Numbered
+from quakegrid.services.broker.happenings.notable import Happening, HappeningKind
+from quakegrid.services.broker.happenings.ring import BURST, KEPT, RATE_HZ, EventRing, Numbered
 
 NEWS = Happening(HappeningKind.NODE_UP, "node n1 is up")
 

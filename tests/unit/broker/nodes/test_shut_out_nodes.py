@@ -9,9 +9,9 @@ import pytest
 
 from quakegrid import errors, testing
 from quakegrid.access.principals import NODE_PART, Principal, PrincipalRole
+from quakegrid.services.broker.nodes.shut_out import ShutOutNodes
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
-from services.broker.nodes.shut_out import ShutOutNodes
 from tests.support.broker_fakes import NODE, Stage, until
 
 GUEST, ADDRESS, ELSEWHERE = "guest", "10.9.8.7:1909", "10.9.8.6:1909"

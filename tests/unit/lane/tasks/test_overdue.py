@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from services.lane.tasks.events import TaskId, WorkerId
-from services.lane.tasks.overdue import REPEAT_S, OverdueWatch
+from quakegrid.services.lane.tasks.events import TaskId, WorkerId
+from quakegrid.services.lane.tasks.overdue import REPEAT_S, OverdueWatch
 
 W1, W2 = WorkerId("w1"), WorkerId("w2")
 

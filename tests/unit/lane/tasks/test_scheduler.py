@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.nodes.worker_ends import WorkerEnd
-from services.lane.tasks import events as lane
-from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
-from services.lane.tasks.scheduler import Scheduler
-from services.lane.tasks.session import MAX_EXCUSED
+from quakegrid.services.lane.tasks import events as lane
+from quakegrid.services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
+from quakegrid.services.lane.tasks.scheduler import Scheduler
+from quakegrid.services.lane.tasks.session import MAX_EXCUSED
 
 S = SessionId(1)
 DRIVER = Peer(b"driver")
@@ -473,7 +473,7 @@ def test_task_that_runs_too_long_is_to_blame_and_what_waited_behind_it_is_not() 
 
 def test_session_takes_no_more_tasks_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver hears of each that is not taken: attempt 0, with the reason."""
-    monkeypatch.setattr("services.lane.tasks.scheduler.MAX_TASKS", 2)
+    monkeypatch.setattr("quakegrid.services.lane.tasks.scheduler.MAX_TASKS", 2)
     scheduler = Scheduler()
     scheduler.handle(lane.SessionOpened(S, 3), 0.0)
 

@@ -9,11 +9,11 @@ import pytest
 
 from quakegrid.errors import IllegalMoveError
 from quakegrid.nodes.worker_ends import WorkerEnd
-from services.lane.tasks import events as lane
-from services.lane.tasks.crew import Hold
-from services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
-from services.lane.tasks.scheduler import Scheduler
-from services.lane.tasks.session import LaneSession
+from quakegrid.services.lane.tasks import events as lane
+from quakegrid.services.lane.tasks.crew import Hold
+from quakegrid.services.lane.tasks.events import Lease, Peer, SessionId, TaskId, WorkerId
+from quakegrid.services.lane.tasks.scheduler import Scheduler
+from quakegrid.services.lane.tasks.session import LaneSession
 from tests.unit.lane.tasks.test_scheduler import DRIVER, S, finish, join, lease, opened, payload_of, submit
 
 ELSEWHERE = SessionId(99)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.lane.tasks.events import TaskId
-from services.lane.tasks.queue import TaskQueue
+from quakegrid.services.lane.tasks.events import TaskId
+from quakegrid.services.lane.tasks.queue import TaskQueue
 
 
 def drain(queue: TaskQueue) -> list[int]:

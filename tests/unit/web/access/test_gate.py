@@ -12,11 +12,11 @@ from starlette.responses import PlainTextResponse
 
 from quakegrid import errors
 from quakegrid.access.principals import PrincipalRole
+from quakegrid.services.web.access.gate import Gate
+from quakegrid.services.web.callers import Caller, Way
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.settings.web.access import WebAccess, WebMode, WebProxy
-from services.web.access.gate import Gate
-from services.web.callers import Caller, Way
 
 ELSEWHERE, PROXY = "198.51.100.9", "10.0.0.5"
 ANNA = Caller(None, "anna", PrincipalRole.USER, Way.COOKIE)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from quakegrid.access import principals
+from quakegrid.services.web.access import cookies, peers
+from quakegrid.services.web.access.accounts import HOME, local_path
+from quakegrid.services.web.access.peers import Peer
 from quakegrid.settings.web.access import WebAccess, WebProxy
-from services.web.access import cookies, peers
-from services.web.access.accounts import HOME, local_path
-from services.web.access.peers import Peer
 
 ACCESS = WebAccess(
     proxies=(WebProxy("10.0.0.5"), WebProxy("10.0.0.6"), WebProxy("127.0.0.1", "www-data")),

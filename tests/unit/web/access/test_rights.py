@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quakegrid import errors
 from quakegrid.access.principals import PrincipalRole
+from quakegrid.services.web import app
+from quakegrid.services.web.access import guarded, rights
+from quakegrid.services.web.callers import Caller, Way
 from quakegrid.settings.web.access import WebMode
-from services.web import app
-from services.web.access import guarded, rights
-from services.web.callers import Caller, Way
 
 ANNA = Caller(None, "anna", PrincipalRole.USER, Way.COOKIE)
 OTTO = Caller(None, "otto", PrincipalRole.OPERATOR, Way.TOKEN)

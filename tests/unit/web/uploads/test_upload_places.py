@@ -13,11 +13,11 @@ from typing import Any, cast
 import pytest
 
 from quakegrid import errors
+from quakegrid.services.web.api.running import OWN_UPLOAD_COUNT, UPLOAD_COUNT, Desk
+from quakegrid.services.web.api.sent_files import MOST_OWN_PIECES, Turnstile, missing
+from quakegrid.services.web.callers import Caller
+from quakegrid.services.web.uploads.inputs import Inputs
 from quakegrid.settings import config
-from services.web.api.running import OWN_UPLOAD_COUNT, UPLOAD_COUNT, Desk
-from services.web.api.sent_files import MOST_OWN_PIECES, Turnstile, missing
-from services.web.callers import Caller
-from services.web.uploads.inputs import Inputs
 
 ANNA, BEN = Caller(None, "anna"), Caller(None, "ben")
 

@@ -1,0 +1,108 @@
+"""The broker's port: its services, health and reflection behind mutual TLS."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from quakegrid import errors
+from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
+from quakegrid.clients.audit.sender import AuditSender
+from quakegrid.clients.dbserver.credential_watch import CredentialWatch
+from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+from quakegrid.machine import service_life
+from quakegrid.reports import task_history_files
+from quakegrid.services.broker.broker import Broker
+from quakegrid.services.broker.nodes.shut_out import ShutOutNodes
+from quakegrid.services.broker.rpc.fleet import FleetServicer
+from quakegrid.services.broker.rpc.membership import MembershipServicer
+from quakegrid.services.broker.rpc.sessions import SessionsServicer
+from quakegrid.settings.config import Settings
+from quakegrid.transport import callers, credentials, grpc_channels
+from quakegrid.transport.audited_calls import Auditor
+from quakegrid.transport.old_keys import OldKeyCheck
+
+SERVICES = tuple(
+    service.full_name
+    for file in (fleet_pb2.DESCRIPTOR, membership_pb2.DESCRIPTOR, sessions_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+)
+# For the last records of the audit log.
+AUDIT_GRACE_S = 1.0
+
+
+class BrokerServer:
+    """The broker's port, with health and reflection.
+
+    Raises:
+        QuakeGridError: the port is taken.
+    """
+
+    def __init__(self, broker: Broker, settings: Settings) -> None:
+        self._broker, self._settings = broker, settings
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._shut_out = ShutOutNodes(broker.nodes)
+        self._standing = CredentialWatch(settings, self._on_shut_out)
+        self._sender = AuditSender(settings, "broker")
+        self._auditor = Auditor("broker", self._sender)
+        self._port = service_life.Port(self._make)
+
+    def _make(self) -> grpc.aio.Server:
+        settings = self._settings
+        interceptors = [
+            grpc_channels.SameVersion("broker"),
+            OldKeyCheck(settings.proof),
+            callers.CallerCheck(self._broker.owner_of_job, self._standing, auditor=self._auditor),
+            service_life.BugWatch(),
+        ]
+        server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
+        fleet = FleetServicer(self._broker, task_history_files.folder(settings))
+        fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
+        membership = MembershipServicer(self._broker.nodes, self._shut_out, settings)
+        membership_pb2_grpc.add_MembershipServicer_to_server(membership, server)
+        sessions_pb2_grpc.add_SessionsServicer_to_server(SessionsServicer(self._broker), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
+        address = f"{settings.broker_listen}:{settings.broker_port}"
+        try:
+            server.add_secure_port(address, credentials.server_credentials(settings.proof))
+        except RuntimeError:
+            raise errors.QuakeGridError(
+                f"the broker cannot listen on {address}: the port is in use or the address is not ours; "
+                "see [broker] port and listen in openquake.cfg"
+            ) from None
+        return server
+
+    def _on_shut_out(self, hosts: frozenset[str], beginnings: frozenset[str]) -> None:
+        self._shut_out.take(hosts)
+        self._broker.end_sessions_of(beginnings)
+
+    async def start(self) -> None:
+        """Begin to serve, and to hear of nodes that are shut out."""
+        self._standing.start()
+        await self._port.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def wait_until_closed(self) -> None:
+        """Wait until the port is stopped; raises what closed it for good."""
+        await self._port.stay_open()
+
+    async def refuse(self) -> None:
+        """Tell those who ask that we are about to stop."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new calls, and end running ones after the time."""
+        self._standing.close()
+        await self._port.stop(timeout_s)
+        await self.end_audit(AUDIT_GRACE_S)
+
+    async def end_audit(self, timeout_s: float) -> None:
+        """Hand what was audited to the dbserver, if it answers in time."""
+        self._auditor.close()
+        await self._sender.close(timeout_s)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)

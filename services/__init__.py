@@ -1,5 +1,0 @@
-"""The processes of a cluster, one folder each: dbserver, broker, lane, agent, web.
-
-Each is started with `python -m services.NAME` and knows the others only by their contracts in `protos/`. Code
-that they share is in `quakegrid/`, which imports nothing from here.
-"""
