@@ -108,7 +108,7 @@ def render(places: Places) -> dict[str, str]:
     broker = "" if places.join else "quakegrid-broker.service"
     found = {"agent": _unit(places, "agent", "workers and drivers", agent, after=broker, more=_OPEN)}
     if not places.join:
-        module = f"{places.venv}/bin/python -P -m services."
+        module = f"{places.venv}/bin/python -P -m quakegrid.services."
         unit = _unit(places, "dbserver", "jobs, logs, outputs", module + "dbserver", more=_CLOSED)
         found["dbserver"] = unit
         dbserver = "quakegrid-dbserver.service"

@@ -43,7 +43,7 @@ def test_reboot_ends_what_executed_and_what_waited(
 
 def lose_power(cluster: Cluster) -> None:
     """Kill every process of the cluster."""
-    pids = processes("services.", cluster.state_dir)
+    pids = processes("quakegrid.services.", cluster.state_dir)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

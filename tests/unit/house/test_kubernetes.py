@@ -109,7 +109,7 @@ def test_command_and_probes_are_ours(container: dict[str, Any]) -> None:
     else:
         assert (program, args[0]) == ("python", "-m")
         assert importlib.util.find_spec(f"{args[1]}.__main__")
-    service = "agent" if program == "agentctl" else args[1].removeprefix("services.")
+    service = "agent" if program == "agentctl" else args[1].removeprefix("quakegrid.services.")
     assert service in service_files.ALL_SERVICES
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["exec"]["command"] == ["python", "-m", "quakegrid.health", service]

@@ -1,4 +1,4 @@
-"""Putting a backup in the place of the database, as `python -m quakegrid.services.dbserver.store.restore BACKUP`.
+"""Putting a backup in the place of the database: `python -m` with this module and the path of the backup.
 
 Called by `quakegrid db restore`, on the node of the dbserver, which must not run. The backup is copied
 and the copy is checked before anything changes. The old database stays, under another name. Whenever this
