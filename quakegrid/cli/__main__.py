@@ -16,6 +16,7 @@ import click
 
 from quakegrid import __version__, errors
 from quakegrid.cli import options
+from quakegrid.cli.shell.groups import CommandGroup, wants_colour
 from quakegrid.transport import grpc_environment
 
 
@@ -75,7 +76,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-class CommandTable(click.Group):
+class CommandTable(CommandGroup):
     """A group that imports a command's module when the command is asked for."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -89,6 +90,7 @@ class CommandTable(click.Group):
         entry = ENTRIES[cmd_name]
         command = getattr(import_module(f"quakegrid.cli.{entry.module}"), entry.attribute)
         assert isinstance(command, click.Command)
+        options.take_everywhere(command)
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -120,7 +122,7 @@ def main() -> None:
 def run_command_line() -> int:
     """Run the command line of this process; the exit code."""
     try:
-        result = cli.main(prog_name="quakegrid", standalone_mode=False)
+        result = cli.main(prog_name="quakegrid", standalone_mode=False, color=wants_colour())
         sys.stdout.flush()
     except click.ClickException as exc:
         exc.show()

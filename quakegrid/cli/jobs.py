@@ -16,6 +16,7 @@ import click
 from quakegrid import errors
 from quakegrid.cli import exports, options
 from quakegrid.cli.following import wait
+from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver import job_watch
 from quakegrid.clients.dbserver.client import DbClient
@@ -43,7 +44,7 @@ def _local_time(
     return value and value.astimezone()
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def jobs() -> None:
     """List, watch, show, share, tag, export and delete calculations.
 

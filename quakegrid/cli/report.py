@@ -36,13 +36,7 @@ _HOUR_S = 3600.0
     metavar="FILE",
     help="Draw busy cores over time.",
 )
-@click.option(
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json: complete and stable, for scripts.",
-)
+@options.plain_output_option
 def report(number: int, png: Path | None, output: str) -> None:
     """Show where the cores' time went during a calculation.
 

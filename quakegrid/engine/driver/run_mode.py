@@ -142,7 +142,7 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
     except errors.QuakeGridError:
         raise
     except Exception as exc:
-        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {stops.one_line(exc)}") from exc
+        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {stops.job_file_line(exc)}") from exc
     for job in jobs:
         job.params.update(overrides)
         job.params["exports"] = args.exports

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from quakegrid import errors
-from quakegrid.jobs import engine_values
+from quakegrid.jobs import engine_values, refusal_words
 
 SIGNAL_WORDS = {
     signal.SIGINT: "interrupted (Ctrl-C, or SIGINT)",
@@ -67,4 +67,11 @@ def one_line(exc: BaseException) -> str:
         text = text.rpartition("\n")[2]
     text = " ".join(text.split()).removeprefix(f"{kind}: ")
     is_plain = isinstance(exc, errors.QuakeGridError | SystemExit | KeyboardInterrupt)
-    return text if is_plain and text else f"{kind}: {text}" if text else kind
+    return text if is_plain and text else refusal_words.of_engine(kind, text)
+
+
+def job_file_line(exc: BaseException) -> str:
+    """Why the engine cannot read a job file, for people, on one line."""
+    text = " ".join(str(exc).split())
+    is_ours = isinstance(exc, errors.QuakeGridError | MemoryError | SystemExit)
+    return one_line(exc) if is_ours else refusal_words.of_job_file(type(exc).__name__, text)

@@ -173,7 +173,7 @@ def jobs_from_inis(driver: DriverProcess, *job_inis: str) -> dict[str, Any]:
         try:
             checksum = readinput.get_checksum32(readinput.get_oqparam(job_ini))
         except Exception as exc:
-            raise errors.UsageError(f"cannot read {Path(job_ini).name}: {stops.one_line(exc)}") from exc
+            raise errors.UsageError(f"cannot read {Path(job_ini).name}: {stops.job_file_line(exc)}") from exc
         rows = driver.database.call("SELECT job_id FROM checksum WHERE hazard_checksum=?x", checksum)
         found.append(rows[0].job_id if rows else 0)
     return {"job_ids": found}

@@ -9,7 +9,7 @@ import pytest
 from quakegrid.comparison import numbers, parameters, tables
 from quakegrid.comparison.numbers import NumbersDifference, Tolerance
 from quakegrid.comparison.parameters import ParameterDifference
-from quakegrid.comparison.tables import CsvTable, TableDifference, Likeness
+from quakegrid.comparison.tables import CsvTable, Likeness, TableDifference
 
 CURVES = """\
 #,,,"generated_by='OpenQuake engine 3.26.2', start_date='2026-01-02'"

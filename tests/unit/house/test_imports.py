@@ -60,6 +60,10 @@ PURE = (
     "quakegrid.inputs.closure",
     "quakegrid.files.rules",
     "quakegrid.comparison",
+    "quakegrid.jobs.refusal_words",
+    "quakegrid.cli.shell.near_words",
+    "quakegrid.cli.views.stages",
+    "quakegrid.cli.views.routine_warnings",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
