@@ -62,6 +62,7 @@ PURE = (
     "quakegrid.comparison",
     "quakegrid.jobs.refusal_words",
     "quakegrid.cli.shell.near_words",
+    "quakegrid.cli.shell.ages",
     "quakegrid.cli.views.stages",
     "quakegrid.cli.views.routine_warnings",
 )
