@@ -63,6 +63,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),
+        "check": Entry("checks.check", "check", "Check calculations before they run."),
         "run": Entry("run", "run", "Run calculations and follow them."),
         "attach": Entry("following.attach", "attach", "Follow a calculation again, until its end."),
         "resume": Entry("resume", "resume", "Let a calculation that failed or was aborted go on."),

@@ -49,8 +49,8 @@ def of_engine(kind: str, text: str) -> str:
         return f"{found['name']} = {found['value']} is not allowed{_why(found['why'].strip())}"
     if kind in _SLIPS and _is_slip(kind, text):
         return (
-            f"the engine met an error that it does not explain ({text}); a parameter or an input may be "
-            "missing or wrong, and its log says where it was"
+            f"the engine met an error that it does not explain ({text}); `quakegrid check JOB.ini` may say "
+            "which parameter or input is missing or wrong, and the log where it was"
         )
     return text if len(text.split()) >= SENTENCE_WORDS else f"{kind}: {text}"
 

@@ -7,6 +7,7 @@ that is noted when a signal comes tells them apart. Does not depend on the engin
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,6 +59,15 @@ def judge(exc: BaseException, stop_reason: str) -> End:
 
 def one_line(exc: BaseException) -> str:
     """An exception for people, on one line; our own, and words of the engine, need no class name."""
+    return _in_words(exc, refusal_words.of_engine)
+
+
+def job_file_line(exc: BaseException) -> str:
+    """Why the engine cannot read a job file, for people, on one line."""
+    return _in_words(exc, refusal_words.of_job_file)
+
+
+def _in_words(exc: BaseException, in_words: Callable[[str, str], str]) -> str:
     if isinstance(exc, SystemExit) and not isinstance(exc.code, str):
         return f"the engine ended it with exit code {exc.code or 0}, without a word; its log may say more"
     if isinstance(exc, MemoryError):
@@ -67,11 +77,4 @@ def one_line(exc: BaseException) -> str:
         text = text.rpartition("\n")[2]
     text = " ".join(text.split()).removeprefix(f"{kind}: ")
     is_plain = isinstance(exc, errors.QuakeGridError | SystemExit | KeyboardInterrupt)
-    return text if is_plain and text else refusal_words.of_engine(kind, text)
-
-
-def job_file_line(exc: BaseException) -> str:
-    """Why the engine cannot read a job file, for people, on one line."""
-    text = " ".join(str(exc).split())
-    is_ours = isinstance(exc, errors.QuakeGridError | MemoryError | SystemExit)
-    return one_line(exc) if is_ours else refusal_words.of_job_file(type(exc).__name__, text)
+    return text if is_plain and text else in_words(kind, text)

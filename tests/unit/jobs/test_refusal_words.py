@@ -73,7 +73,7 @@ def test_slips_of_the_program_are_told_as_such(kind: str, text: str) -> None:
     """With the text, for who helps."""
     words = refusal_words.of_engine(kind, text)
 
-    assert words.startswith(f"the engine met an error that it does not explain ({text}); a parameter")
+    assert words.startswith(f"the engine met an error that it does not explain ({text}); `quakegrid check")
     assert kind not in words
 
 
