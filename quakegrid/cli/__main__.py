@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         ),
         "events": Entry("workers.events", "events", "Show what happened to the cluster."),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
+        "config": Entry("checks.config", "config_commands", "Show and check the settings of openquake.cfg."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
         "key": Entry("people.keys", "key", "Change the authkey while calculations run, and see what counts."),

@@ -64,6 +64,7 @@ PURE = (
     "quakegrid.cli.shell.near_words",
     "quakegrid.cli.shell.ages",
     "quakegrid.cli.views.stages",
+    "quakegrid.cli.checks.estimates",
     "quakegrid.cli.views.routine_warnings",
 )
 IMPURE = (
