@@ -69,7 +69,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "attach": Entry("following.attach", "attach", "Follow a calculation again, until its end."),
         "resume": Entry("resume", "resume", "Let a calculation that failed or was aborted go on."),
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
-        "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
+        "jobs": Entry(
+            "jobs", "jobs", "List, watch, show, compare, share, tag, export and delete calculations."
+        ),
+        "plot": Entry("results.plot", "plot", "Draw the results of a calculation into files."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
         "explain": Entry("report", "explain", "Say why a job failed, waits, is slow, or ran a task again."),
         "abort": Entry("abort", "abort", "Abort jobs, wherever they run."),

@@ -16,6 +16,7 @@ import click
 from quakegrid import errors
 from quakegrid.cli import exports, options
 from quakegrid.cli.following import wait
+from quakegrid.cli.results import compare, prune
 from quakegrid.cli.shell import ages
 from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import job_card, render, widths
@@ -49,7 +50,7 @@ def _instant(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 @click.group(cls=CommandGroup)
 def jobs() -> None:
-    """List, watch, show, share, tag, export and delete calculations.
+    """List, watch, show, compare, share, tag, export and delete calculations.
 
     A negative ID counts from the end: -1 is your last calculation.
     """
@@ -288,6 +289,8 @@ def outputs(job_id: int, output: str) -> None:
 
 jobs.add_command(exports.export)
 jobs.add_command(wait.wait)
+jobs.add_command(compare.compare)
+jobs.add_command(prune.prune)
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)

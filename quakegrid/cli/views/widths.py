@@ -73,5 +73,11 @@ def cut(rows: Sequence[Sequence[str]], headings: Sequence[str], place: int) -> l
     return [[*row[:place], _cut(row[place], room), *row[place + 1 :]] for row in rows]
 
 
+def cut_line(text: str) -> str:
+    """A line, cut where the terminal ends."""
+    columns = of_output()
+    return text if columns is None else _cut(text, max(LEAST, columns))
+
+
 def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else f"{text[: room - 1]}…"

@@ -1,4 +1,4 @@
-"""The settings that count on this machine, each with where it comes from; and all mistakes, not only the first.
+"""The settings that count on this machine, each with its file; and all mistakes, not only the first one.
 
 Asks the functions of `sections.py`, as `config.py` and `reference.py` do.
 """

@@ -65,6 +65,7 @@ PURE = (
     "quakegrid.cli.shell.ages",
     "quakegrid.cli.views.stages",
     "quakegrid.cli.checks.estimates",
+    "quakegrid.cli.results.old_jobs",
     "quakegrid.cli.views.routine_warnings",
 )
 IMPURE = (
