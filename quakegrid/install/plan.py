@@ -271,7 +271,10 @@ def _check(choice: Choice) -> None:
         if name and not _PLAIN_NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be used as a name of a user, host or network")
     if choice.role is Role.MASTER and choice.master in {"", "localhost", LOOPBACK}:
-        raise UsageError("nodes cannot reach the master there; give --master, its name or address for others")
+        raise UsageError(
+            f"other machines cannot reach {choice.master or 'this machine by its name'}: give --master, an "
+            "address or a name that they know"
+        )
     if choice.role is Role.NODE and choice.network:
         raise UsageError("--export is for the master")
 
