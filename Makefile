@@ -24,7 +24,7 @@ $(UV):
 
 $(VENV)/.installed: $(UV) pyproject.toml uv.lock
 	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(VENV)
-	@$(UV) sync --quiet --frozen --compile-bytecode --extra engine
+	@$(UV) sync --quiet --frozen --compile-bytecode --extra engine --extra engine-optional
 	@touch $@
 
 .PHONY: install
@@ -33,7 +33,7 @@ install: $(VENV)/.installed ## Install QuakeGrid, the engine and what tests need
 # Where `make install-system` installs; nodes may have it from a file server. With `EXTRAS=` it is without the
 # engine, for clusters that run functions of their own.
 PREFIX ?= /opt/quakegrid
-EXTRAS ?= engine
+EXTRAS ?= engine engine-optional
 
 .PHONY: install-system
 install-system: $(UV) ## Install QuakeGrid and the engine into PREFIX/venv, for `quakegrid install` (as root)
@@ -118,7 +118,7 @@ ENGINES := 3.23 3.24 3.25
 $(VENV)/engines/%/.installed: $(UV) pyproject.toml uv.lock
 	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(VENV)/engines/$*
 	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/engines/$* $(UV) sync --quiet --frozen \
-		--extra engine-$(subst .,-,$*)
+		--extra engine-$(subst .,-,$*) --extra engine-optional
 	@touch $@
 
 .PHONY: test-versions
