@@ -127,6 +127,17 @@ test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 c
 		echo "--- $$($$engine -c 'from importlib.metadata import version; print(version("openquake.engine"))')"; \
 		$$engine -m pytest --full tests/engine/test_same_numbers.py || exit; done
 
+# The engine's own data: CASES chooses job files by patterns, MODE is empty, nofs or chaos (root only), ENGINE is
+# empty, 3.23, 3.24 or 3.25.
+CASES ?=
+MODE ?=
+ENGINE ?=
+QA_PY = $(if $(ENGINE),$(VENV)/engines/$(ENGINE)/bin/python,$(PY))
+
+.PHONY: test-qa
+test-qa: install $(if $(ENGINE),$(VENV)/engines/$(ENGINE)/.installed) ## Compare all QA data of the engine with the plain engine (CASES, MODE=nofs|chaos, ENGINE)
+	@$(QA_PY) -m tests.qa --cases '$(CASES)' $(addprefix --,$(MODE))
+
 .PHONY: test-people
 test-people: install ## Test with several accounts on one machine (needs root; part of `make test` where it is)
 	@$(PY) -m pytest -rs tests/people
