@@ -16,7 +16,7 @@ from tests.qa.catalogue import Group
 from tests.qa.ours import OurRun
 from tests.qa.plain import PlainResults
 from tests.qa.progress import Progress, say
-from tests.qa.sides import Mode, NoSideError, Side, running_side
+from tests.qa.sides import Mode, NoSideError, running_side
 
 BUILD = Path(__file__).parents[2] / "build" / "qa"
 EXIT_CANNOT = 2
@@ -61,19 +61,17 @@ def _compare(mode: Mode, groups: list[Group], data: Path, results: Path) -> int:
     ):
         tree = side.folder / "inputs"
         catalogue.copy(data, tree)
-        with_results = _in_order_of_results(groups, expected)
-        for runs in ours.run_all(side, with_results, tree):
+        # First those that the plain engine has done, and of these the longest.
+        ordered = sorted(groups, key=expected.known_seconds, reverse=True)
+        for runs in ours.run_all(side, ordered, tree):
             _judge(runs, groups, expected, progress)
-        facts = {"mode": mode, "engine": catalogue.engine_version(), **_death_facts(side)}
+        facts = {"mode": mode, "engine": catalogue.engine_version(), **side.facts()}
+    for key, value in facts.items():
+        say(f"{key}: {value}")
     progress.write(results, facts)
     say(progress.summary())
     say(f"all of it: {results}")
     return progress.exit_code
-
-
-def _in_order_of_results(groups: list[Group], expected: PlainResults) -> list[Group]:
-    """The groups that the plain engine has done first."""
-    return sorted(groups, key=lambda group: not expected.is_there(group))
 
 
 def _judge(runs: list[OurRun], groups: list[Group], expected: PlainResults, progress: Progress) -> None:
@@ -86,14 +84,6 @@ def _judge(runs: list[OurRun], groups: list[Group], expected: PlainResults, prog
             lambda file, run=run: bool(order.reason(run.job.name, file)),
         )
         progress.add(verdicts.judge(run.job.name, end, run.end, differences))
-
-
-def _death_facts(side: Side) -> dict[str, object]:
-    if side.deaths is None:
-        return {}
-    found = [path.read_text(encoding="utf-8") for path in side.deaths.iterdir()]
-    say(f"{len(found)} calculations had a death; the others have sent no task")
-    return {"deaths": {kind: found.count(kind) for kind in sorted(set(found))}}
 
 
 if __name__ == "__main__":

@@ -50,10 +50,11 @@ class PlainResults:
         reason = f"{found['kind']}: {found['text']}" if found["error"] is not None else ""
         return End(reason, tuple(found["not_exported"]), found["seconds"])
 
-    def is_there(self, group: Group) -> bool:
-        """Whether a group is done."""
-        is_new = self._runs is not None and self._runs.path(group.name).exists()
-        return is_new or kept_path(self._folder, group).exists()
+    def known_seconds(self, group: Group) -> float:
+        """How long a group took, if its results are kept."""
+        kept = kept_path(self._folder, group)
+        ends = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+        return sum(float(end["seconds"]) for end in ends)
 
     def exports(self, job: JobFile) -> Path:
         """Where the exports of a job are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nofs.apart import running_apart
+from tests.nofs.apart import Apart, running_apart
 from tests.qa import deaths
 from tests.support.clusters import QUAKEGRID, running_cluster
 from tests.support.namespace_cluster import MASTER
@@ -43,17 +44,12 @@ class Side:
     Args:
         folder: where its drivers find inputs and leave exports.
         start: starts `quakegrid` with some arguments where the drivers are.
-        deaths: where it is written which calculations had a death; None if there are none.
+        facts: what the nodes had to bear, in numbers.
     """
 
     folder: Path
     start: Callable[..., subprocess.Popen[str]]
-    deaths: Path | None = None
-
-    def log(self, job_id: int) -> str:
-        """The log of a job."""
-        out, _ = self.start("jobs", "logs", job_id).communicate()
-        return out
+    facts: Callable[[], dict[str, object]]
 
 
 def running_side(mode: Mode) -> contextlib.AbstractContextManager[Side]:
@@ -78,7 +74,7 @@ def _here() -> Iterator[Side]:
                     text=True,
                 )
 
-            yield Side(folder, start)
+            yield Side(folder, start, dict)
 
 
 @contextlib.contextmanager
@@ -94,6 +90,23 @@ def _in_namespaces(mode: Mode) -> Iterator[Side]:
             def start(*args: object) -> subprocess.Popen[str]:
                 return apart.machines.start(QUAKEGRID, MASTER, *args)
 
-            yield Side(apart.models, start, written if mode is Mode.CHAOS else None)
+            def facts() -> dict[str, object]:
+                return _deaths(written) if mode is Mode.CHAOS else _served(apart)
+
+            yield Side(apart.models, start, facts)
     except pytest.skip.Exception as exc:
         raise NoSideError(str(exc)) from exc
+
+
+def _deaths(folder: Path) -> dict[str, object]:
+    """In how many calculations who died; in the others no task was sent."""
+    found = [path.read_text(encoding="utf-8") for path in folder.iterdir()]
+    return {"deaths": {kind: found.count(kind) for kind in sorted(set(found))}}
+
+
+def _served(apart: Apart) -> dict[str, object]:
+    """In how many calculations nodes were served files; in the others no task has read one."""
+    path = apart.machines.cluster.state_dir(MASTER) / "db.sqlite3"
+    query = "SELECT COUNT(DISTINCT job_id) FROM log WHERE message LIKE '%does not share%'"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return {"served": database.execute(query).fetchone()[0]}
