@@ -7,6 +7,8 @@ words; with 1 if any differs, and with 2 if it cannot run here.
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -25,6 +27,7 @@ EXIT_CANNOT = 2
 def main() -> int:
     """Do it; the exit code."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # take everything down
     mode = Mode.NOFS if options.nofs else Mode.CHAOS if options.chaos else Mode.WHOLE
     try:
         data = catalogue.data_folder()
@@ -33,6 +36,8 @@ def main() -> int:
         )
         if not groups:
             raise NoSideError(f"no job file fits {options.cases!r}")  # noqa: TRY301 - said as the others
+        if options.plain:
+            return _run_plain(groups, data)
         return _compare(mode, groups, data, options.json or BUILD / f"{mode}.json")
     except (FileNotFoundError, NoSideError) as exc:
         say(f"cannot run the QA data: {exc}")
@@ -46,8 +51,20 @@ def _parser() -> argparse.ArgumentParser:
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--nofs", action="store_true", help="nodes do not see the files (root only)")
     modes.add_argument("--chaos", action="store_true", help="a worker or its node dies in each (root only)")
+    parser.add_argument("--plain", action="store_true", help="only let the plain engine run what is not kept")
     parser.add_argument("--json", type=Path, help="where the results go (build/qa/MODE.json)")
     return parser
+
+
+def _run_plain(groups: list[Group], data: Path) -> int:
+    with (
+        tempfile.TemporaryDirectory(prefix="qgp") as work,
+        plain.plain_results(BUILD / "plain", Path(work), groups, data) as expected,
+    ):
+        for number, group in enumerate(groups, start=1):
+            ends = [expected.end(group, job) for job in group.jobs]
+            say(f"{number} of {len(groups)}: {group.name}: {sum(end.seconds for end in ends):.1f} s")
+    return 0
 
 
 def _compare(mode: Mode, groups: list[Group], data: Path, results: Path) -> int:

@@ -21,8 +21,7 @@ from tests.qa.verdicts import End
 
 SIDE_BY_SIDE = 2
 TIMEOUT_S = 7200.0
-ENDS = "ends"
-NO_PARENT = "the job that it starts from has failed"
+ENDS, INPUTS = "ends", "inputs"
 
 
 class PlainResults:
@@ -31,11 +30,11 @@ class PlainResults:
     Args:
         folder: where they are kept.
         runs: the plain engine at work on those that are missing.
-        places: names for folders in its words.
+        work: the folder of this work.
     """
 
-    def __init__(self, folder: Path, runs: PlainRuns | None, places: dict[str, str]) -> None:
-        self._folder, self._runs, self._places = folder, runs, places
+    def __init__(self, folder: Path, runs: PlainRuns | None, work: Path) -> None:
+        self._folder, self._runs, self._work = folder, runs, work
 
     def end(self, group: Group, job: JobFile) -> End:
         """Wait for a group; how one of its jobs ended."""
@@ -43,6 +42,8 @@ class PlainResults:
         if not kept.exists():
             assert self._runs is not None, "all others are kept"
             ends = [self._named(end) for end in self._runs.ends(group.name, TIMEOUT_S)]
+            for each in group.jobs:
+                _move(exports_path(self._work, each), exports_path(self._folder, each))
             partial = kept.with_suffix(".partial")
             partial.write_text(json.dumps(ends, indent=1), encoding="utf-8")
             partial.replace(kept)
@@ -63,8 +64,9 @@ class PlainResults:
     def _named(self, end: dict[str, Any]) -> dict[str, Any]:
         """An end without this run's folders, and with the keys of what was not exported."""
         named = dict(end)
+        places = {str(self._work / INPUTS): "INPUTS", str(self._work): "WORK"}
         for key in ("text", "error"):
-            named[key] = end[key] and verdicts.without_places(end[key], self._places)
+            named[key] = end[key] and verdicts.without_places(end[key], places)
         named["not_exported"] = sorted(
             {line.partition("('")[2].partition("'")[0] for line in end["not_exported"]}
         )
@@ -77,7 +79,7 @@ def kept_path(folder: Path, group: Group) -> Path:
 
 
 def exports_path(folder: Path, job: JobFile) -> Path:
-    """Where the exports of a job are kept."""
+    """Where the exports of a job are, below a folder."""
     return folder / "exports" / job.name
 
 
@@ -96,21 +98,26 @@ def plain_results(kept: Path, work: Path, groups: Sequence[Group], data: Path) -
     (folder / ENDS).mkdir(parents=True, exist_ok=True)
     missing = [group for group in groups if not kept_path(folder, group).exists()]
     if not missing:
-        yield PlainResults(folder, None, {})
+        yield PlainResults(folder, None, work)
         return
-    tree = work / "inputs"
-    catalogue.copy(data, tree)
-    with running_plain_jobs(work, [_run(group, tree, folder) for group in missing], SIDE_BY_SIDE) as runs:
-        yield PlainResults(folder, runs, {str(tree): "INPUTS", str(folder): "WORK", str(work): "WORK"})
+    catalogue.copy(data, work / INPUTS)
+    with running_plain_jobs(work, [_run(group, work) for group in missing], SIDE_BY_SIDE) as runs:
+        yield PlainResults(folder, runs, work)
 
 
-def _run(group: Group, tree: Path, folder: Path) -> dict[str, Any]:
+def _move(fresh: Path, kept: Path) -> None:
+    """Keep exports in place of what an earlier run has left that was killed."""
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(fresh, kept)
+
+
+def _run(group: Group, work: Path) -> dict[str, Any]:
     """A group, as `plain_engine.py` takes it."""
     jobs = []
     for job in group.jobs:
-        exports = exports_path(folder, job)
-        shutil.rmtree(exports, ignore_errors=True)
+        exports = exports_path(work, job)
         exports.mkdir(parents=True)
         parent = 0 if job.parent else None
-        jobs.append({"job_ini": tree / job.name, "export_dir": exports, "parent": parent})
+        jobs.append({"job_ini": work / INPUTS / job.name, "export_dir": exports, "parent": parent})
     return {"name": group.name, "jobs": jobs, "params": dict(PARAMS)}
