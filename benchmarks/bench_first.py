@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.reports import report
 from benchmarks.support.worker_memory import our_worker_bytes, plain_worker_bytes
 from quakegrid import testing
 
@@ -175,7 +176,7 @@ def measure(root: Path) -> list[Figure]:
 def main() -> int:
     """Measure, print, and say by the exit code whether every target is met."""
     with tempfile.TemporaryDirectory(prefix="quakegrid-bench-") as root:
-        return report(measure(Path(root)))
+        return report("first", measure(Path(root)))
 
 
 if __name__ == "__main__":
