@@ -1,8 +1,8 @@
 """Compares what benchmarks measured with the run before: `make bench-compare`.
 
-Each benchmark's newest record of this kind of machine is set beside the newest of another commit. A ratio above
-1 means more of the figure than before. `better` and `worse` need a target, which says what is good, and a change
-of more than a tenth. The exit code is 1 if any figure is worse and short of its target.
+Each benchmark's newest record of this kind of machine is set beside the newest of another commit. A ratio
+above 1 means more of the figure than before. `better` and `worse` need a target, which says what is good,
+and a change of more than a tenth. The exit code is 1 if any figure is worse and short of its target.
 """
 
 from __future__ import annotations
