@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.support.figures import Figure
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from quakegrid import LocalCluster, testing
 from quakegrid.clients import agent as agents
 from quakegrid.clients.broker import BrokerClient

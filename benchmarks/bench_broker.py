@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.support.figures import Figure
 from benchmarks.support.lane import limits
 from benchmarks.support.neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from benchmarks.support.tiny_tasks import empty, first, large
 from benchmarks.support.two_jobs import tiny_share
 from benchmarks.support.without_end import figures as figures_without_end

@@ -17,7 +17,7 @@ from benchmarks.crowd.bare import Bare
 from benchmarks.crowd.cluster import Crowd
 from benchmarks.crowd.measures import Resting, Shared, Survived, Working
 from benchmarks.support.figures import Figure
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from quakegrid.sdk.executor import ClusterExecutor
 
 WORK_S = 20.0

@@ -21,7 +21,7 @@ from statistics import median
 from benchmarks.dbserver import size
 from benchmarks.dbserver.sides import REPOSITORY, Ours, Upstream, peak_bytes
 from benchmarks.support.figures import Figure
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.jobs.states import JobState

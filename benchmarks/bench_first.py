@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.support.figures import Figure
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from benchmarks.support.worker_memory import our_worker_bytes, plain_worker_bytes
 from quakegrid import testing
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from benchmarks.support import fleet_edges
 from benchmarks.support.figures import Figure
 from benchmarks.support.fleet_crowd import CORE_COUNT, MANY_TASKS, FleetCrowd
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from quakegrid.services.broker.fleet import events as fleet
 
 FEW_NODES, MANY_NODES = 100, 1000

@@ -27,7 +27,7 @@ import psutil
 from benchmarks.bench_first import BIN, PlainEngine, QuakeGrid
 from benchmarks.medium import buildings
 from benchmarks.support.figures import Figure
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from tests.engine.exports import find_differences
 
 MODEL = Path(__file__).parent / "medium"

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.support.figures import Figure
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from tests.engine.cases import Case
 from tests.engine.exports import find_differences
 from tests.faults.resume import killing

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.support.figures import Figure
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from benchmarks.web import pages
 from benchmarks.web import transfers as transfers_
 from quakegrid import testing

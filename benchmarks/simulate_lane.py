@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from benchmarks.support.figures import Figure
 from benchmarks.support.lane.simulation import Job, Simulation, lower_bound_s, round_robin_s
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 
 SEED = 20
 # Of the logarithm: one task in twenty takes more than five times the median.

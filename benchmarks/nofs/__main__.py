@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.nofs import environ_names, one_to_many
 from benchmarks.support.figures import Figure
-from benchmarks.support.reports import report
+from benchmarks.support.records import report
 from quakegrid import testing
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))

@@ -1,7 +1,7 @@
 """Figures of a benchmark: a name, a value, and the target that it must reach.
 
 One line a figure: name, value, target, `ok` or `short`; values without a target are for comparison. Every
-benchmark prints and keeps its figures by `reports.py`.
+benchmark prints and keeps its figures by `records.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Runs of benchmarks that are kept: `benchmarks/results/*.json`, one file by benchmark, commit and machine.
+"""How every benchmark ends: its figures are printed, and kept in `benchmarks/results/*.json`.
+
+There is one file by benchmark, commit and machine. Everything else that a benchmark says goes to stderr.
 
 A later run of the same three replaces the figures of the same names and keeps the others, so that parts of a
 benchmark can be measured one after the other.
@@ -11,6 +13,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -63,6 +66,24 @@ class Record:
     def path(self) -> Path:
         """The file of this record."""
         return RESULTS / f"{self.benchmark}-{self.commit}-{self.machine.kind}.json"
+
+
+def report(benchmark: str, figures: Iterable[Figure]) -> int:
+    """Print and keep figures; the exit code is 1 when any is short of its target.
+
+    Args:
+        benchmark: its name, as in `make bench-NAME`.
+        figures: may be measured while they are asked for. What was measured before an error is kept.
+    """
+    record, measured = begin(benchmark), list[Figure]()
+    try:
+        for figure in figures:
+            print(figure, flush=True)
+            measured.append(figure)
+    finally:
+        if measured:
+            print(f"kept in {keep(record, measured)}", file=sys.stderr)
+    return int(any(figure.is_short for figure in measured))
 
 
 def begin(benchmark: str) -> Record:

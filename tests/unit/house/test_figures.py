@@ -12,8 +12,7 @@ import pytest
 from benchmarks import compare, headlines
 from benchmarks.support import records
 from benchmarks.support.figures import Figure
-from benchmarks.support.records import Machine, Record
-from benchmarks.support.reports import report
+from benchmarks.support.records import Machine, Record, report
 
 ROOT = Path(__file__).parents[3]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
