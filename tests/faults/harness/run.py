@@ -70,10 +70,12 @@ class Report:
     run_count: int = 0
     killed_count: int = 0
     resumed_count: int = 0
+    without_journal_count: int = 0
 
     def __str__(self) -> str:
         """For people."""
         killed = f"{self.killed_count} of them killed on purpose, {self.resumed_count} times resumed"
+        killed += f", {self.without_journal_count} lost without a journal"
         counts = f"{killed}, {len(self.violations)} violations"
         lines = [
             f"seed {self.order.seed}: {len(self.stalls)} faults, {self.run_count} programs, {counts}",
@@ -207,7 +209,9 @@ def _judge_runs(report: Report, runs: list[Run]) -> None:
     report.killed_count = sum(bool(run.hits) for run in runs)
     for run in runs:
         wrong = run.wrong if run.is_over else "it does not end"
-        if wrong:
+        if wrong and run.has_no_journal:
+            report.without_journal_count += 1
+        elif wrong:
             report.violations.append(f"{run.program.name} on node {run.program.node}: {wrong}")
     if not any(not run.wrong for run in runs):
         report.violations.append("no program came to its end")

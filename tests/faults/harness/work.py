@@ -1,7 +1,8 @@
 """The work of a run: programs one after the other in each of some rows, and how each one ended.
 
-Nothing is excused. A program that was killed is run again, and a calculation goes on by itself; where its
-command line was killed, which aborts it, it is resumed as a person would do it.
+A program that was killed is run again, and a calculation goes on by itself; where its command line was
+killed, which aborts it, it is resumed as a person would do it. What cannot go on is a calculation whose log
+says that it has no journal, as the disk was full.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Run:
     seen_count: int = 0
     # Its command line was killed, which aborts a calculation: a person has to resume it.
     is_left: bool = False
+    # The disk was full when it began: its log says that it cannot be resumed.
+    has_no_journal: bool = False
     wrong: str = ""
 
     @property

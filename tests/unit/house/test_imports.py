@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "notify": {"settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
     "health": {"settings", "machine", "clients"},
-    "sdk": {"settings", "jobs", "inputs", "blobs", "machine", "nodes", "clients", "session"},
+    "sdk": {"settings", "jobs", "inputs", "blobs", "journals", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
@@ -55,6 +55,8 @@ PURE = (
     "quakegrid.doctor.checks",
     "quakegrid.access",
     "quakegrid.journals.records",
+    "quakegrid.sdk.answers.contents",
+    "quakegrid.sdk.answers.keys",
     "quakegrid.inputs.names",
     "quakegrid.inputs.closure",
     "quakegrid.files.rules",

@@ -76,7 +76,7 @@ class DriverTicket:
         return list(dict.fromkeys(_ids(self.jobs_fd)))[:MAX_JOBS]
 
     def begin_again(self) -> None:
-        """Another driver gets the list: its jobs have no place yet. Nothing is written: the disk may be full."""
+        """Another driver gets the list: its jobs have no place. Nothing is written: the disk may be full."""
         self._earlier_places = self._place_count
 
     @property
@@ -132,7 +132,7 @@ def _jobs_path(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Remove both files of a ticket, in the order in which they were made: none is left that names no jobs."""
+    """Remove both files of a ticket."""
     path.unlink(missing_ok=True)
     _jobs_path(path).unlink(missing_ok=True)
 
