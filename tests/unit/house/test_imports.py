@@ -55,6 +55,7 @@ PURE = (
     "quakegrid.doctor.checks",
     "quakegrid.access",
     "quakegrid.journals.records",
+    "quakegrid.sdk.answers.code",
     "quakegrid.sdk.answers.contents",
     "quakegrid.sdk.answers.keys",
     "quakegrid.inputs.names",
