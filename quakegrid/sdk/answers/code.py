@@ -20,8 +20,9 @@ SourceOf = Callable[[str], str]
 _NO_PARTS = frozenset({
     "__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__", "_abc_impl", "__annotations__",
     "__dataclass_fields__", "__dataclass_params__", "__match_args__", "_member_map_", "_member_names_",
-    "_value2member_map_", "_unhashable_values_",
+    "_value2member_map_", "_unhashable_values_", "__wrapped__",
 })  # fmt: skip
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.ClassMethodDescriptorType)
 _GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
 
@@ -40,7 +41,7 @@ class CodeContent:
         self._names: tuple[str, ...] = ()  # attributes that the code in hand asks for
 
     def add(self, content: Content, value: Any) -> None:
-        """Take in a function, a class, a module, or the instructions of one.
+        """Take in a function, a class or a module.
 
         Raises:
             UnknownContentError: it refers to something whose content cannot be told.
@@ -54,8 +55,6 @@ class CodeContent:
             self._add_function(content, value)
         elif isinstance(value, types.ModuleType):
             self._add_module(content, value)
-        elif isinstance(value, types.CodeType):
-            self._add_instructions(content, value)
         else:
             self._add_class(content, value)
 
@@ -66,17 +65,22 @@ class CodeContent:
         for name in ("__code__", "__defaults__", "__kwdefaults__", "__closure__"):
             self._lookups.add(functools.partial(_attribute, function), name, getattr(function, name))
         content.add(function.__defaults__)
-        content.add(function.__kwdefaults__)
+        self._add_named(content, function.__kwdefaults__ or {})
         for cell in function.__closure__ or ():
             inside = _in_cell(cell, MISSING)
             self._lookups.add(_in_cell_of(cell), None, inside)
             content.add(None if inside is MISSING else inside)
-        self._lookups.add(_size_of(function), None, len(vars(function)))
-        parts = {name: part for name, part in vars(function).items() if name != "__wrapped__"}
-        if parts:
-            content.add(parts)
+        self._add_named(content, vars(function))
         if version is None:
             self._add_globals(content, function)
+
+    def _add_named(self, content: Content, parts: Mapping[str, Any]) -> None:
+        self._lookups.add(_size_of(parts), None, len(parts))
+        for name in sorted(parts.keys() - _NO_PARTS):
+            self._lookups.add(parts.get, name, parts[name])
+            content.mark("part", name)
+            for part in _unwrapped(parts[name]):
+                content.add(part)
 
     def _add_globals(self, content: Content, function: types.FunctionType) -> None:
         names, attributes, imports = names_of(function.__code__)
@@ -113,13 +117,7 @@ class CodeContent:
         if version is not None:
             return
         content.add_all("tuple", (type(cls), *cls.__bases__))
-        parts: Mapping[str, Any] = vars(cls)
-        self._lookups.add(_size_of(cls), None, len(parts))
-        for name in sorted(parts.keys() - _NO_PARTS):
-            self._lookups.add(parts.get, name, parts[name])
-            content.mark("part", name)
-            for part in _unwrapped(parts[name]):
-                content.add(part)
+        self._add_named(content, vars(cls))
 
     def _add_instructions(self, content: Content, code: types.CodeType) -> None:
         content.mark(
@@ -166,7 +164,7 @@ def _unwrapped(part: Any) -> tuple[Any, ...]:
         return kind.__name__, part.__func__
     if kind is functools.cached_property:
         return "cached_property", part.func
-    if isinstance(part, types.MemberDescriptorType | types.GetSetDescriptorType):
+    if isinstance(part, _DESCRIPTORS):
         return ("descriptor",)
     return (part,)
 
@@ -187,5 +185,5 @@ def _in_cell_of(cell: types.CellType) -> Callable[[Any, Any], Any]:
     return lambda _name, default: _in_cell(cell, default)
 
 
-def _size_of(owner: Any) -> Callable[[Any, Any], Any]:
-    return lambda _name, _default: len(vars(owner))
+def _size_of(parts: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
+    return lambda _name, _default: len(parts)

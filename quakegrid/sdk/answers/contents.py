@@ -109,7 +109,7 @@ class Content:
         self._state.update(marshal.dumps(words, _FORMAT))
 
     def _add_whole(self, value: Any, kind: type) -> None:
-        if isinstance(value, types.FunctionType | types.ModuleType | type | types.CodeType):
+        if isinstance(value, types.FunctionType | types.ModuleType | type):
             self._add_code(self, value)
         elif kind in (tuple, list):
             self.add_all(kind.__name__, value)
