@@ -67,6 +67,7 @@ def opened(folder: Path) -> JournalFile:
         OSError: it cannot be opened.
     """
     while True:
+        folder.mkdir(mode=0o700, exist_ok=True)  # another program may have forgotten it
         found = paths(folder)
         for path in found:
             with contextlib.suppress(errors.StateError, errors.NotFoundError):
@@ -81,6 +82,8 @@ def forget(folder: Path) -> None:
     """Remove the files of a journal; what programs that run now add to them is lost as well."""
     for path in paths(folder):
         path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a program has made another file just now
+        folder.rmdir()
 
 
 def all_of(state_dir: Path) -> Iterator[NamedJournal]:
@@ -89,6 +92,8 @@ def all_of(state_dir: Path) -> Iterator[NamedJournal]:
     Raises:
         OSError: they cannot be read.
     """
+    if not (state_dir / files.FOLDER).exists():
+        return
     folder = files.own_folder(state_dir) / files.CALLS
     for each in sorted(folder.iterdir()) if folder.exists() else ():
         if found := paths(each):

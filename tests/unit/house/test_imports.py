@@ -42,7 +42,7 @@ LAYERS: dict[str, set[str]] = {
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
     | {"journals", "notify", "files"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
-    | {"install", "doctor", "notify", "inputs"},
+    | {"install", "doctor", "notify", "inputs", "journals"},
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
 PURE = (
