@@ -87,7 +87,7 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     older QuakeGrid; services that run are not restarted. People who are put into the group quakegrid-users
     start calculations, which run as their own accounts. Needs root.
     """
-    from quakegrid.install import accounts, environments, plan  # noqa: PLC0415 - as above
+    from quakegrid.install import accounts, environments, first_start, plan  # noqa: PLC0415 - as above
     from quakegrid.install import steps as kinds  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine, owner_ids  # noqa: PLC0415 - as above
 
@@ -118,6 +118,8 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     _confirm(yes=yes)
     is_upgrade = bool(machine.read_notes().files)
     machine.apply(steps, lambda _: None)
+    if machine.is_real and not is_node:
+        first_start.wait_for_dbserver(plan.STATE_DIR)
     next_words = _upgrade_words() if is_upgrade else _next_words(choice, _people_group(wanted_steps))
     say(f"This machine is a {role}. {next_words}")
 

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -176,17 +177,11 @@ def copy_of_checkout(folder: Path) -> Path:
     """A repository with what this checkout has, committed or not."""
     git = ["git", "-C", str(REPOSITORY)]
     named = [*git, "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.run(named, capture_output=True, check=True).stdout
-    pack = [
-        "tar",
-        "--create",
-        "--null",
-        "--files-from=-",
-        "--ignore-failed-read",
-        f"--directory={REPOSITORY}",
-    ]
-    packed = subprocess.run(pack, input=names, capture_output=True, check=True).stdout
-    subprocess.run(["tar", "--extract", f"--directory={folder}"], input=packed, check=True)
+    names = subprocess.run(named, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (REPOSITORY / name).is_file():  # a file that was removed is still named
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
     own = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@example.org"]
     subprocess.run([*own, "init", "--quiet"], check=True)
     subprocess.run([*own, "add", "--all"], check=True)

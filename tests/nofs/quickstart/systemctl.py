@@ -1,8 +1,8 @@
 """Stands in for `systemctl`, where no systemd runs: starts units as their files say, and starts them again.
 
-Knows what `quakegrid install` asks of it: `daemon-reload`, `enable --now UNIT...`. Of a unit it takes user,
-folder, environment, command, capabilities and restarts. It cannot hide parts of the disk or limit calls;
-`make test-vm` tries that with the real one.
+Knows what `quakegrid install` asks of it: `daemon-reload`, `enable --now UNIT...`, and whether a unit is active;
+and `restart UNIT`. Of a unit it takes user, folder, environment, command, capabilities and restarts. It cannot
+hide parts of the disk or limit calls; `make test-vm` tries that with the real one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-UNITS, LOGS = Path("/etc/systemd/system"), Path("/var/log")
+UNITS, LOGS, RUNNING = Path("/etc/systemd/system"), Path("/var/log"), Path("/run")
 RESTART_S = 1.0
 WRONG_SETTINGS = 2
 
@@ -42,6 +42,8 @@ def command(service: dict[str, str]) -> list[str]:
 
 def keep_running(unit: str) -> None:
     """Run a service in a process of its own, again and again until it ends well or its settings are wrong."""
+    mark = RUNNING / unit.removesuffix(".service")
+    mark.touch()
     if os.fork():
         return
     os.setsid()
@@ -53,6 +55,7 @@ def keep_running(unit: str) -> None:
             if code == WRONG_SETTINGS:
                 break
             time.sleep(RESTART_S)
+    mark.unlink()
     os._exit(0)
 
 
@@ -64,6 +67,8 @@ def main() -> None:
         case ["enable", "--now", *units]:
             for unit in units:
                 keep_running(unit)
+        case ["show", "--value", "--property=ActiveState", unit]:
+            print("active" if (RUNNING / unit.removesuffix(".service")).exists() else "inactive")
         case words:
             sys.exit(f"this systemctl cannot {' '.join(words)}")
 
