@@ -122,7 +122,7 @@ $(VENV)/engines/%/.installed: $(UV) pyproject.toml uv.lock
 	@touch $@
 
 .PHONY: test-versions
-test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 calculations with the plain engine of each version that QuakeGrid knows
+test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 calculations, and 3 with served files, with the plain engine of each known version
 	@for engine in $(PY) $(ENGINES:%=$(VENV)/engines/%/bin/python); do \
 		echo "--- $$($$engine -c 'from importlib.metadata import version; print(version("openquake.engine"))')"; \
 		$$engine -m pytest --full tests/engine/test_same_numbers.py || exit; done
