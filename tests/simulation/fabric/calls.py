@@ -207,7 +207,7 @@ class NodeChannel:
     def __init__(self, network: Network, node: Agentlike, calls: Calls, telling: Channel) -> None:
         self._network, self._node, self._calls, self._telling = network, node, calls, telling
         self._streams: list[Stream] = []
-        self._waiting: set[asyncio.Future[Any]] = set()
+        self._waiting: dict[asyncio.Future[Any], None] = {}
         self.is_closed = False
 
     def unary_unary(self, method: str, **_rest: Any) -> Callable[..., Any]:
@@ -216,7 +216,7 @@ class NodeChannel:
 
         async def call(request: Any, *, timeout: float = 10.0) -> Any:  # noqa: ASYNC109 - as gRPC's
             future: asyncio.Future[Any] = self._network.loop.create_future()
-            self._waiting.add(future)
+            self._waiting[future] = None
 
             def answer(result: Any, error: errors.QuakeGridError | None) -> None:
                 if not future.done():
@@ -229,7 +229,7 @@ class NodeChannel:
             try:
                 return await future
             finally:
-                self._waiting.discard(future)
+                self._waiting.pop(future, None)
 
         return call
 
@@ -259,7 +259,7 @@ class NodeChannel:
         self.is_closed = True
         for stream in self._streams:
             stream.leave()
-        for future in self._waiting:
+        for future in list(self._waiting):
             if not future.done():
                 future.set_exception(broken("the channel was closed"))
 

@@ -38,8 +38,13 @@ class FaultKind(enum.Enum):
     POISON = "a task kills its worker"
 
 
-MESSAGE_KINDS = frozenset(
-    {FaultKind.LOST, FaultKind.LATE, FaultKind.REPEATED, FaultKind.OVERTAKEN, FaultKind.BROKEN}
+# In an order, so that a seed draws the same of them in each process.
+MESSAGE_KINDS = (
+    FaultKind.LOST,
+    FaultKind.LATE,
+    FaultKind.REPEATED,
+    FaultKind.OVERTAKEN,
+    FaultKind.BROKEN,
 )
 
 

@@ -80,7 +80,7 @@ class SimulatedMaster:
         for channel in self.channels:
             channel.is_closed = True
         broker.failed.set()  # nothing enters it any more
-        for task in asyncio.all_tasks(self._world.loop):
+        for task in sorted(asyncio.all_tasks(self._world.loop), key=_age):
             task.cancel()
         for channel in self.channels:
             for stream in channel._streams:  # noqa: SLF001
@@ -178,6 +178,11 @@ class SimulatedMaster:
     async def _abort(self, broker: Broker, job_id: int) -> None:
         with contextlib.suppress(errors.QuakeGridError):
             await broker.abort_job(job_id, "ben")
+
+
+def _age(task: asyncio.Task[Any]) -> int:
+    """The number of a task, in the order of their beginnings."""
+    return int(task.get_name().rpartition("-")[2])
 
 
 class PlayedChannel:
