@@ -143,6 +143,8 @@ class Promises:
         """A calculation fails: there must be a fault that explains it."""
         if driver.job_id in self.aborted_jobs or driver.is_aborted:
             return
+        if driver.job_id and "hold on it was lost" in reason:  # others ended the job, and said why
+            reason = f"{reason}: {self._world.database.reason(driver.job_id)}"
         happened = self._world.faults.counts.keys()
         if not driver.program.has_job and isinstance(driver.rules and driver.rules.failure, PeerUnreachableError):
             return  # only calculations wait for a broker
@@ -240,6 +242,12 @@ class Promises:
             raise broken(8, f"{count} calculations execute, and {limit} may")
 
     # --- at rest
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing has to come to its end any more."""
+        jobs = self._world.database.states().values()
+        is_up = self._world.master.broker is not None and self._world.database.is_up
+        return is_up and all(state.is_final for state, _ in jobs) and not any(self._unrest())
 
     def check_rest(self) -> None:
         """Everything has come to its end, and nothing is left."""

@@ -21,7 +21,7 @@ FLEETS: Sequence[Mapping[str, int]] = (
     {"n1": 4, "n2": 4},
     {"n1": 3},
 )
-RATES = (0.0, 0.05, 0.15, 0.3, 0.5)
+RATES = (0.0, 0.1, 0.4, 0.6, 0.8)
 DURATIONS: Sequence[Callable[[random.Random], float]] = (
     lambda source: source.uniform(0.002, 0.02),
     lambda source: source.uniform(0.05, 0.5),
@@ -118,11 +118,11 @@ def _programs(source: random.Random, has_poison: bool) -> list[Program]:
     found = []
     for number in range(1, source.choice((1, 1, 2, 3)) + 1):
         duration = source.choice(DURATIONS)
-        count = source.choice((3, 12, 40, 90))
+        count = source.choice((3, 20, 80, 250))
         is_known = source.random() < 0.3
         tasks = []
         for _ in range(count):
-            duration_s = duration(source)
+            duration_s = duration(source) * min(1.0, 60 / count)
             is_poison = has_poison and source.random() < 0.5 / count
             weight = 1.0 if source.random() < 0.7 else source.choice((0.5, 3.0))
             tasks.append(TaskPlan(duration_s, is_poison, weight, duration_s if is_known else 0.0))
@@ -146,7 +146,7 @@ def _strokes(
             source.random(),
             source.random(),
         )
-        for _ in range(source.choice((1, 3, 8, 20)))
+        for _ in range(source.choice((1, 4, 12, 30)))
     ]
     return sorted(found, key=lambda stroke: stroke.at_s)
 
@@ -218,7 +218,7 @@ def _crash_driver(world: World, stroke: Stroke) -> str:
 
 
 def _stop(world: World, stroke: Stroke) -> str:
-    seconds = 0.2 + 12 * stroke.amount**2
+    seconds = min(0.2 + 12 * stroke.amount**2, max(0.5, world.scenario.until_s - world.now_s))
     workers = [worker for node in world.nodes.values() for worker in node.workers.values()]
     lanes = [lane for lane in world.master.lanes if lane.is_alive and lane.door is not None]
     if stroke.choice < 0.4 and workers:
@@ -229,7 +229,7 @@ def _stop(world: World, stroke: Stroke) -> str:
         lane = lanes[int((stroke.choice - 0.4) * len(lanes)) % len(lanes)]
         lane.stop_for(seconds)
         return f"the lane on port {lane.port} stands still for {seconds:.1f} s"
-    seconds = 2 + 60 * stroke.amount
+    seconds = min(2 + 60 * stroke.amount, max(0.5, world.scenario.until_s - world.now_s))
     world.database.stop_for(seconds)
     return f"the dbserver stands still for {seconds:.0f} s"
 

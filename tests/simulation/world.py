@@ -218,11 +218,15 @@ class World:
         is_mended = self.now_s > self.scenario.until_s
         has_ended = len(self.drivers) > 0 and not any(driver.is_alive for driver in self.drivers)
         if is_mended and (has_ended or self.now_s > self.scenario.until_s + REST_S):
-            self.loop.call_later(LEFT_ALONE_S, self._rest)
+            self._rest(self.now_s + LEFT_ALONE_S)
         else:
             self.loop.call_later(LOOK_S, self._look)
 
-    def _rest(self) -> None:
+    def _rest(self, end_s: float) -> None:
+        """Whether everything has come to its end; a broken promise if it has not in time."""
+        if self.now_s < end_s and not self.promises.is_at_rest():
+            self.loop.call_later(LOOK_S, self._rest, end_s)
+            return
         self.promises.check_rest()
         self.trace("rest")
         self.loop.stop()

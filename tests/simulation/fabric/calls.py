@@ -14,11 +14,13 @@ import grpc
 
 from quakegrid import errors
 from tests.simulation.fabric.faults import Channel, Fate, FaultKind
-from tests.simulation.fabric.wires import DOWN, UP, Network
+from tests.simulation.fabric.wires import DOWN, SILENT_S, UP, Network
 
 # A caller hears so much later that nobody answers.
 LOST_S = 1.0
 REFUSED_S = 0.01
+# How often a call that waits for a link looks again.
+LOOK_S = 0.25
 Answer = Callable[[Any, errors.QuakeGridError | None], None]
 
 
@@ -61,10 +63,22 @@ class Calls:
         self._made_count += 1
         if fate.kind is FaultKind.LOST:
             loop.call_later(LOST_S, answer, None, unreachable())
-        elif self._network.is_cut(self._machine, self._direction):
-            loop.call_later(timeout_s, answer, None, unreachable())
         else:
-            loop.call_later(fate.delay_s, self._serve, self._made_count, fate, (serve, answer, timeout_s))
+            args = (self._made_count, fate, (serve, answer, timeout_s))
+            give_up_s = loop.now_s + min(timeout_s, SILENT_S)
+            loop.call_later(fate.delay_s, self._pass, self._direction, give_up_s, (self._serve, args), answer)
+
+    def _pass(
+        self, direction: int, give_up_s: float, step: tuple[Callable[..., None], Any], answer: Answer
+    ) -> None:
+        """Go on when the link lets it through, which may be late, or never."""
+        loop = self._network.loop
+        if not self._network.is_cut(self._machine, direction):
+            step[0](*step[1])
+        elif loop.now_s >= give_up_s:
+            answer(None, unreachable())
+        else:
+            loop.call_later(LOOK_S, self._pass, direction, give_up_s, step, answer)
 
     def _serve(self, number: int, fate: Fate, call: tuple[Callable[[], Any], Answer, float]) -> None:
         serve, answer, timeout_s = call
@@ -77,13 +91,18 @@ class Calls:
             result = serve()
         except errors.QuakeGridError as exc:
             error = exc
-        is_cut = self._network.is_cut(self._machine, 1 - self._direction)
-        if fate.kind is not FaultKind.REPEATED and not is_cut:
-            loop.call_later(0.001, answer, result, error)
-            return
-        loop.call_later(timeout_s if is_cut else LOST_S, answer, None, unreachable())
-        if isinstance(result, Stream):
-            loop.call_later(LOST_S, result.break_up, "its answer was lost")
+
+        def tell(told: Any, error: errors.QuakeGridError | None) -> None:
+            if isinstance(result, Stream) and error is not None:
+                result.break_up("its answer was lost")
+            answer(told, error)
+
+        if fate.kind is FaultKind.REPEATED:
+            loop.call_later(LOST_S, tell, None, unreachable())
+        else:
+            step = tell, (result, error)
+            give_up_s = loop.now_s + min(timeout_s, SILENT_S)
+            loop.call_later(0.001, self._pass, 1 - self._direction, give_up_s, step, tell)
 
 
 class StreamEnd(Protocol):
@@ -115,9 +134,24 @@ class Stream:
         self.machine = machine
         network.streams[id(self)] = self
         self._stalled: list[Any] = []
-        # What the receiver does with a message, and with the end: None for one in order.
-        self.take: Callable[[Any], None] = lambda _message: None
-        self.end: Callable[[str | None], None] = lambda _words: None
+        self._early: list[Any] = []  # what came before the receiver knew that there is a stream
+        self._take: Callable[[Any], None] = self._early.append
+        self._end: Callable[[str | None], None] = lambda _words: None
+        self._end_words: str | None = None
+
+    def read(self, take: Callable[[Any], None], end: Callable[[str | None], None]) -> None:
+        """The receiver reads from now on.
+
+        Args:
+            take: called with each message.
+            end: called with why it broke; None if it ended in order.
+        """
+        early, self._early = self._early, []
+        self._take, self._end = take, end
+        for message in early:
+            take(message)
+        if not self.is_open:
+            end(self._end_words)
 
     def send(self, message: Any) -> None:
         """Send a message."""
@@ -171,13 +205,14 @@ class Stream:
             self._stalled.append(message)
             return
         self._on_way -= 1
-        self.take(message)
+        self._take(message)
 
     def _finish(self, words: str | None) -> None:
         if self.is_open:
             self.is_open = False
             self._network.streams.pop(id(self), None)
-            self.end(words)
+            self._end_words = words
+            self._end(words)
 
 
 class Agentlike(Protocol):
@@ -239,8 +274,9 @@ class NodeChannel:
         async def call(_request: Any) -> AsyncIterator[Any]:
             queue: asyncio.Queue[Any] = asyncio.Queue()
             stream = Stream(self._network, self._telling, self._node.machine, UP, _Watcher(self._node))
-            stream.take = queue.put_nowait
-            stream.end = lambda words: queue.put_nowait(broken(words or "its agent stopped"))
+            stream.read(
+                queue.put_nowait, lambda words: queue.put_nowait(broken(words or "its agent stopped"))
+            )
             self._streams.append(stream)
             if not self._node.is_powered or not self._network.is_reachable(self._node.machine):
                 await asyncio.Event().wait()  # nobody says that nobody is there

@@ -104,7 +104,7 @@ class Faults:
 
 
 # The kinds that befall single messages of a connection, and of a call.
-_ON_WIRES: Sequence[tuple[float, FaultKind]] = ((0.03, FaultKind.BROKEN), (1.0, FaultKind.LATE))
+_ON_WIRES: Sequence[tuple[float, FaultKind]] = ((0.02, FaultKind.BROKEN), (1.0, FaultKind.LATE))
 _ON_CALLS: Sequence[tuple[float, FaultKind]] = (
     (0.3, FaultKind.LOST),
     (0.6, FaultKind.REPEATED),
@@ -150,7 +150,7 @@ class Channel:
         if not faults.may(key, now_s):
             return Fate(0.0002 + 0.003 * length)
         # Most are a little late, and a few very much.
-        delay_s = 0.01 + 2.0 * length**4
+        delay_s = 0.004 + 2.0 * length**6
         late = f" by {delay_s:.2f} s" if kind is FaultKind.LATE else ""
         faults.note(key, now_s, f"{_WORDS[kind]}{late}: {self.where}, message {number + 1}")
         return Fate(delay_s if kind is FaultKind.LATE else 0.001, kind)

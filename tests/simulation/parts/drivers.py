@@ -261,9 +261,9 @@ class SimulatedDriver:
                 return
             self._was_reached = True
             self._stream = stream
-            stream.take = self._on_answer
-            stream.end = lambda words: self._on_stream_ended(
-                errors.PeerUnreachableError(words) if words else None
+            stream.read(
+                self._on_answer,
+                lambda words: self._on_stream_ended(errors.PeerUnreachableError(words) if words else None),
             )
 
         self._broker.call(lambda: self._world.master.open_session(self, request), answer)

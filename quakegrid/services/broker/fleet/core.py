@@ -240,8 +240,14 @@ class Fleet:
         if isinstance(event, WorkerEnd):
             return self._on_worker_ended(event)
         for worker_id in event.worker_ids:
-            worker = self.workers.remove(worker_id)
-            if worker is not None and worker.session_id in self.sessions:
+            worker = self.workers.get(worker_id)
+            if worker is None:
+                continue
+            if self.leftovers.is_reported(worker.host, worker_id):  # only the answer was lost: it runs
+                worker.is_started = True
+                continue
+            self.workers.remove(worker_id)
+            if worker.session_id in self.sessions:
                 # Its next report, or the next second, says when to try again.
                 self.nodes[worker.host].is_refusing = True
         return []
