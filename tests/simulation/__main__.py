@@ -20,7 +20,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds (1000)")
     parser.add_argument("--first", type=int, default=1, help="the first of them (1)")
     parser.add_argument("--processes", type=int, help="how many at once (one for each core)")
-    parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed again, and print what happens")
+    parser.add_argument(
+        "--replay", type=int, metavar="SEED", help="run one seed again, and print what happens"
+    )
     args = parser.parse_args(argv)
     if args.replay is not None:
         return replay(args.replay)

@@ -146,7 +146,9 @@ class Promises:
         if driver.job_id and "hold on it was lost" in reason:  # others ended the job, and said why
             reason = f"{reason}: {self._world.database.reason(driver.job_id)}"
         happened = self._world.faults.counts.keys()
-        if not driver.program.has_job and isinstance(driver.rules and driver.rules.failure, PeerUnreachableError):
+        if not driver.program.has_job and isinstance(
+            driver.rules and driver.rules.failure, PeerUnreachableError
+        ):
             return  # only calculations wait for a broker
         for words, kinds in EXCUSES.items():
             if words in reason and kinds & happened:
@@ -211,7 +213,7 @@ class Promises:
         self._step_count += 1
         if self._step_count % self._steps == 0:
             assert lane.door is not None
-            lane.door._scheduler.check()  # noqa: SLF001
+            lane.door._scheduler.check()
             self.check_books()
 
     def check_books(self) -> None:
@@ -219,10 +221,10 @@ class Promises:
         try:
             broker = self._world.master.broker
             if broker is not None:
-                fleet = broker._loop.fleet  # noqa: SLF001
+                fleet = broker._loop.fleet
                 if not fleet.is_placement_due:
                     fleet.check()
-                broker._lanes._places.check()  # noqa: SLF001
+                broker._lanes._places.check()
                 self._check_executing()
             for driver in self._world.drivers:
                 if driver.client is not None:
@@ -236,7 +238,7 @@ class Promises:
         broker = self._world.master.broker
         limit = self._world.settings.serialize_jobs
         assert broker is not None
-        sessions = broker._loop.fleet.sessions.values()  # noqa: SLF001
+        sessions = broker._loop.fleet.sessions.values()
         count = sum(each.is_admitted and bool(each.job_ids) and not each.is_resumed for each in sessions)
         if 0 < limit < count:
             raise broken(8, f"{count} calculations execute, and {limit} may")
@@ -284,11 +286,11 @@ class Promises:
             yield f"worker {worker.place.worker_id} of session {worker.place.session_id} stays"
         broker = self._world.master.broker
         if broker is not None:
-            fleet = broker._loop.fleet  # noqa: SLF001
+            fleet = broker._loop.fleet
             if fleet.workers:
                 yield f"the broker counts workers that are not there: {sorted(fleet.workers)}"
-            if broker._sessions:  # noqa: SLF001
-                yield f"the broker has sessions without drivers: {sorted(broker._sessions)}"  # noqa: SLF001
+            if broker._sessions:
+                yield f"the broker has sessions without drivers: {sorted(broker._sessions)}"
         for node in self._world.nodes.values():
             if node.roster.members:
                 yield f"{node.machine} counts children that are not there: {sorted(node.roster.members)}"
@@ -299,8 +301,8 @@ class Promises:
         lanes = [lane for lane in self._world.master.lanes if lane.door is not None]
         session_id = driver.rules.session_id if driver.rules else 0
         found = [
-            str(lane.door._scheduler.counts(SessionId(session_id)))  # noqa: SLF001
+            str(lane.door._scheduler.counts(SessionId(session_id)))
             for lane in lanes
-            if lane.door is not None and session_id in lane.door._scheduler.session_ids  # noqa: SLF001
+            if lane.door is not None and session_id in lane.door._scheduler.session_ids
         ]
         return f"{state}, {count} of {len(driver.program.tasks)} tasks done; its lane has {found}"

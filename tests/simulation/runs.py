@@ -41,8 +41,9 @@ class Total:
     def lines(self) -> Iterator[str]:
         """The sums, for people."""
         fault_count = self.counts.total()
-        yield f"{self.run_count} seeds, {fault_count} faults, {self.task_count} tasks done, in {self.wall_s:.0f} s:"
-        yield f"{fault_count / self.wall_s:.0f} faults a second, {self.virtual_s / 3600:.1f} hours of virtual time"
+        rate, hours = fault_count / self.wall_s, self.virtual_s / 3600
+        yield f"{self.run_count} seeds, {self.task_count} tasks done in {hours:.1f} hours of virtual time;"
+        yield f"{fault_count} faults in {self.wall_s:.0f} s: {rate:.0f} a second, {60 * rate:.0f} a minute"
         for kind in FaultKind:
             yield f"  {self.counts[kind]:9d}  {kind.value}"
 

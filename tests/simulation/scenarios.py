@@ -94,7 +94,9 @@ def draw(seed: int) -> Scenario:
     if rate:
         enabled |= {kind for kind in MESSAGE_KINDS if source.random() < 0.6}
     until_s = source.uniform(4.0, 20.0)
-    strokes = _strokes(source, cores, sorted(enabled.difference(MESSAGE_KINDS), key=lambda kind: kind.name), until_s)
+    strokes = _strokes(
+        source, cores, sorted(enabled.difference(MESSAGE_KINDS), key=lambda kind: kind.name), until_s
+    )
     starts = [
         Start(source.uniform(0.1, 4.0), source.choice(sorted(cores)), program)
         for program in _programs(source, FaultKind.POISON in enabled)

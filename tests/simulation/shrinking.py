@@ -89,7 +89,9 @@ def story(run: Run) -> list[str]:
     ]
     for start in scenario.starts:
         count = len(start.program.tasks)
-        lines.append(f"  {start.at_s:8.3f} s  {start.program.name} with {count} tasks begins on {start.machine}")
+        lines.append(
+            f"  {start.at_s:8.3f} s  {start.program.name} with {count} tasks begins on {start.machine}"
+        )
     lines += [f"  {fault.at_s:8.3f} s  {fault.words}" for fault in last.faults]
     lines.append(f"  {last.end_s:8.3f} s  {last.violation or run.violation}")
     lines += ["the last that happened:", *(f"  {line}" for line in last.trace[-LAST_LINES:])]

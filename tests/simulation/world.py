@@ -1,4 +1,4 @@
-"""A whole cluster of three nodes at most, with its calculations and its faults, all of it decided by a seed."""
+"""A whole cluster of three nodes at most: its calculations and its faults are decided by a seed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import dataclasses
 import functools
 import hashlib
 import logging
-import random
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from tests.simulation.parts.nodes import SimulatedNode
 from tests.simulation.promises import Promises
 from tests.simulation.scenarios import Scenario, Stroke
 
-# How long a world may take to come to rest once nothing goes wrong any more, and how long it is left alone then.
+# How long a world may take to come to rest once nothing goes wrong any more, and to tidy up after that.
 REST_S = 400.0
 LEFT_ALONE_S = 50.0
 LOOK_S = 2.0
@@ -128,7 +128,9 @@ class World:
         self._error: BaseException | None = None
         self.promises = Promises(self, is_thorough=is_thorough)
         self.database = SimulatedDatabase(self)
-        self.nodes = {machine: SimulatedNode(self, machine, count) for machine, count in scenario.cores.items()}
+        self.nodes = {
+            machine: SimulatedNode(self, machine, count) for machine, count in scenario.cores.items()
+        }
         self.master = SimulatedMaster(self)
         self.drivers: list[SimulatedDriver] = []
 
@@ -159,14 +161,10 @@ class World:
             self.loop.call_soon(self._begin)
             try:
                 self.loop.run_forever()
-                if self._error is not None:
-                    raise self._error
-            except (AssertionError, Exception) as exc:  # noqa: BLE001 - a bug of the product, or of ours
+                self._raise()
+            except Exception as exc:  # noqa: BLE001 - a broken promise, a bug of the product, or of ours
                 violation = f"{type(exc).__name__}: {exc}"
-                if self.is_traced:
-                    import traceback
-
-                    self._trace.append(traceback.format_exc())
+                self._trace += traceback.format_exc().splitlines() if self.is_traced else []
             finally:
                 self._close()
         return Run(
@@ -179,6 +177,10 @@ class World:
             self.promises.done_count,
             tuple(self._trace),
         )
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def _begin(self) -> None:
         self.master.start()
@@ -282,7 +284,9 @@ class World:
     def is_poison(self, calculation: str, number: int) -> bool:
         """Whether a task that kills its workers may do so in this run."""
         key = FaultKey(FaultKind.POISON, calculation, number)
-        return FaultKind.POISON in self.faults.enabled and (self.faults.only is None or key in self.faults.only)
+        return FaultKind.POISON in self.faults.enabled and (
+            self.faults.only is None or key in self.faults.only
+        )
 
     def on_poison(self, calculation: str, number: int) -> None:
         """A task kills its worker."""

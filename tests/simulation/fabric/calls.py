@@ -168,9 +168,7 @@ class Stream:
 
     def finish(self) -> None:
         """End it in order, after what was sent."""
-        self._network.loop.call_at(
-            max(self._network.loop.now_s, self._last_s) + 1e-6, self._finish, None
-        )
+        self._network.loop.call_at(max(self._network.loop.now_s, self._last_s) + 1e-6, self._finish, None)
 
     def break_up(self, words: str) -> None:
         """It breaks; what is on the way is lost, and both ends hear of it."""
@@ -254,11 +252,14 @@ class NodeChannel:
             self._waiting[future] = None
 
             def answer(result: Any, error: errors.QuakeGridError | None) -> None:
-                if not future.done():
-                    if error is not None:
-                        future.set_exception(broken(str(error)))
-                    else:
-                        future.set_result(result)
+                if future.done():
+                    return
+                if error is None:
+                    future.set_result(result)
+                    return
+                future.set_exception(broken(str(error)))
+                for stream in self._streams:  # it was on the same connection
+                    stream.break_up(str(error))
 
             self._calls.call(lambda: self._order(name, request), answer, timeout)
             try:

@@ -108,9 +108,7 @@ class SimulatedDatabase:
             job = job_rows.NewJob("/data", "classical", request_id, user_name)
             return str(job_rows.create(session, job)).encode()
 
-        answer = self._write(
-            lambda session: idempotence._once(session, request_id, "CreateJob", work)  # noqa: SLF001
-        )
+        answer = self._write(lambda session: idempotence._once(session, request_id, "CreateJob", work))
         job_id = int(answer.result)
         self._world.promises.on_job_created(request_id, job_id)
         return job_id

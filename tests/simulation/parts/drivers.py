@@ -341,7 +341,7 @@ class SimulatedDriver:
             return
         if self._has_submitted and len(self.results) + len(self.failures) == len(self.program.tasks):
             self._on_all_done()
-        due_s = client._retelling.due_s  # noqa: SLF001 - `wait` has it
+        due_s = client._retelling.due_s
         if due_s < math.inf and due_s != self._retry_s:
             self._retry_s = due_s
             self._world.loop.call_at(due_s, self._receive)

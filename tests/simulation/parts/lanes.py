@@ -155,9 +155,7 @@ class SimulatedLane:
         settings = world.settings
         payloads = PlayedDisk(MEMORY_BYTES)
         payloads.is_full = lambda: world.is_disk_full("the lanes")  # type: ignore[method-assign]
-        known = DoorSettings(
-            world.token_key, task_history_files.folder(settings), settings.state_dir
-        )
+        known = DoorSettings(world.token_key, task_history_files.folder(settings), settings.state_dir)
         self.door = Door(self._send, Packets(self), payloads, known)  # type: ignore[arg-type]
         world.network.ports[self.port] = self
         self._ready.set()

@@ -83,7 +83,7 @@ class SimulatedMaster:
         for task in sorted(asyncio.all_tasks(self._world.loop), key=_age):
             task.cancel()
         for channel in self.channels:
-            for stream in channel._streams:  # noqa: SLF001
+            for stream in channel._streams:
                 stream.leave()
         self.channels.clear()
         for stream in self._streams:

@@ -119,7 +119,9 @@ class SimulatedWorker:
         lease = task.run.lease
         self._world.promises.on_task_began(self, lease.task_id, lease.attempt)
         if is_poison:
-            self._world.loop.call_later(duration_s / 2, self._break_down, words[2].replace("_", " "), lease.task_id)
+            self._world.loop.call_later(
+                duration_s / 2, self._break_down, words[2].replace("_", " "), lease.task_id
+            )
         else:
             self._world.loop.call_later(duration_s, self._finish, task)
 

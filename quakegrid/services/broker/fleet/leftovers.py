@@ -72,10 +72,6 @@ class Leftovers:
             if owner_id == session_id and not self.is_condemned(host, worker_id)
         )
 
-    def is_reported(self, host: str, worker_id: str) -> bool:
-        """Whether the node's agent had a worker at its last report."""
-        return worker_id in self._reported.get(host, ())
-
     def is_condemned(self, host: str, worker_id: str) -> bool:
         """Whether a worker was ordered to stop."""
         return worker_id in self._told_s.get(host, ())
