@@ -32,6 +32,10 @@ _OPEN_PATHS = ("/health", "/login")
 # What programs ask for, and scripts of pages.
 _FOR_PROGRAMS = ("/v1/", "/live/")
 _BEARER = "bearer "
+_OF_SERVICES = (
+    "{} is the name of root, or of the account of this cluster's services: only an admin comes by it from "
+    "elsewhere. Let an admin give you another one: `quakegrid user add NAME --password`\n"
+)
 _ANYBODY = Caller(None, "anonymous", PrincipalRole.USER, Way.NOBODY)
 
 
@@ -136,6 +140,10 @@ class Gate:
             caller, words = None, ""
             if not _is_open(request.url.path):
                 return JSONResponse({"error": str(exc)}, 503)
+        if caller is not None and not callers.may_have_name(caller):
+            if not _is_open(request.url.path):
+                return PlainTextResponse(_OF_SERVICES.format(caller.name), 403)
+            caller = None
         request.scope["state"] = {**request.scope.get("state", {}), "caller": caller, "peer": peer}
         if caller is not None or _is_open(request.url.path):
             return None

@@ -36,12 +36,25 @@ Blocks = list[task_records_pb2.TaskRecordBlock]
 
 async def report(request: Request) -> Response:
     """`GET /calculations/N/report.json`: sentences, times, operations, and busy cores over time."""
-    backends, job_id = backends_of(request), job_id_of(request)
+    backends = backends_of(request)
+    return JSONResponse(await report_of(backends, await job_of(backends, job_id_of(request))))
+
+
+async def job_of(backends: Backends, job_id: int) -> Job:
+    """A calculation as the dbserver knows it.
+
+    Raises:
+        NotFoundError: there is none of this number.
+    """
     asked = jobs_pb2.GetJobRequest(job_id=job_id)
     answer = await backends.dbserver.call(backends.jobs_stub.GetJob, asked)
-    job = job_messages.decode_job(answer.job)
-    fleet, blocks = await asyncio.gather(_fleet_now(backends), _records(backends, job_id))
-    return JSONResponse(await asyncio.to_thread(_as_json, job, fleet, blocks))
+    return job_messages.decode_job(answer.job)
+
+
+async def report_of(backends: Backends, job: Job) -> dict[str, Any]:
+    """Why it waits, is slow or has failed, and where its time went; `times` is null without records."""
+    fleet, blocks = await asyncio.gather(_fleet_now(backends), _records(backends, job.id))
+    return await asyncio.to_thread(_as_json, job, fleet, blocks)
 
 
 async def _fleet_now(backends: Backends) -> FleetStatus | None:

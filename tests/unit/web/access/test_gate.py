@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse
 
 from quakegrid import errors
 from quakegrid.access.principals import PrincipalRole
+from quakegrid.services.web import callers
 from quakegrid.services.web.access.gate import Gate
 from quakegrid.services.web.callers import Caller, Way
 from quakegrid.settings import config
@@ -28,6 +29,7 @@ class FakeLogins:
     """Knows one cookie."""
 
     is_down: bool = False
+    person: Caller = ANNA
     asked: list[str] = field(default_factory=list)
 
     async def find(self, token: str) -> Caller | None:
@@ -35,7 +37,7 @@ class FakeLogins:
         self.asked.append(token)
         if self.is_down:
             raise errors.PeerUnreachableError("the dbserver does not answer")
-        return ANNA if token == "good" else None
+        return self.person if token == "good" else None
 
     def holding(self, _token: str, _stream: object) -> Any:
         """Nothing ends here."""
@@ -106,6 +108,24 @@ def test_restricted_lets_in_who_is_known(settings: Settings) -> None:
     assert ask(settings, Authorization="Bearer good").status == 200
     assert ask(settings, Authorization="Bearer bad").status == 401
     assert ask(settings, Authorization="Basic good").status == 403
+
+
+@pytest.mark.parametrize("way", [Way.COOKIE, Way.TOKEN, Way.PROXY])
+@pytest.mark.parametrize("name", ["root", callers.own_name()])
+def test_name_of_the_services_is_nobodys_from_elsewhere(settings: Settings, name: str, way: Way) -> None:
+    """Their calculations run as the services' account; admins hold its secret anyway, and the kernel knows."""
+    person = Caller(None, name, PrincipalRole.OPERATOR, way)
+    found = ask(settings, logins=FakeLogins(person=person), Cookie="sessionid=good")
+
+    assert (found.status, found.body[: len(name)]) == (403, name)
+    assert "only an admin" in found.body
+    assert (
+        ask(settings, "/login", logins=FakeLogins(person=person), Cookie="sessionid=good").body
+        == "nobody https"
+    )
+    admin = replace(person, role=PrincipalRole.ADMIN)
+    assert ask(settings, logins=FakeLogins(person=admin), Cookie="sessionid=good").status == 200
+    assert callers.may_have_name(Caller(0, name))
 
 
 def test_open_addresses_need_nobody(settings: Settings) -> None:
