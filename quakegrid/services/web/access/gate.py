@@ -84,7 +84,7 @@ class Gate:
             return
         caller: Caller | None = request.state.caller
         is_shown = caller is not None and caller.way in (Way.COOKIE, Way.TOKEN)
-        token = (_bearer(request.headers) or cookies.read(request.headers)) if is_shown else ""
+        token = (_bearer(request.headers) or _cookie(request, peer)) if is_shown else ""
         await _Passage(self._app, self._logins, token).run(scope, receive, send)
 
     def _peer_of(self, request: Request) -> Peer:
@@ -165,7 +165,7 @@ class Gate:
             return await self._logins.find(token), ""
         if request.headers.get("origin", "").lower() in self._access.origins:
             return None, "pages of other sites ask with a token: Authorization: Bearer TOKEN"
-        cookie = cookies.read(request.headers)
+        cookie = _cookie(request, peer)
         if cookie and (found := await self._logins.find(cookie)):
             return found, ""
         if peer.user:
@@ -267,6 +267,10 @@ class _Passage:
 def _bearer(headers: Mapping[str, str]) -> str:
     text = headers.get("authorization", "")
     return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER else ""
+
+
+def _cookie(request: Request, peer: Peer) -> str:
+    return cookies.read(request.headers, is_secure=peer.is_secure)
 
 
 def _is_open(path: str) -> bool:
