@@ -70,8 +70,8 @@ docs: install ## Build the manual into build/docs, strictly
 	@echo "The manual is in build/docs/index.html"
 
 .PHONY: reference
-reference: install ## Write docs/configuration.md, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
-	@$(PY) -m quakegrid.settings.reference > docs/configuration.md
+reference: install ## Write docs/reference/settings.md, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
+	@$(PY) -m quakegrid.settings.reference > docs/reference/settings.md
 	@$(PY) -m quakegrid.install.units deploy/systemd
 	@$(PY) -m tests.unit.house.where_things_are
 

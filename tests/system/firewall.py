@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.namespaces import NamespaceError, Network, tool
 
-MANUAL = Path(__file__).parents[2] / "docs" / "ports.md"
+MANUAL = Path(__file__).parents[2] / "docs" / "how-to" / "firewall.md"
 CHAINS = ("input", "output")
 # Of new connections only: the last packets of those that broke belong to nobody.
 COUNT = "ct state new meta nfproto ipv4 counter"

@@ -37,7 +37,7 @@ def test_page_links_to_files_that_exist(page: Path) -> None:
 
 def test_configuration_page_is_what_the_code_says() -> None:
     """`make reference` was run after the last change of a setting."""
-    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
 
     assert page == reference.markdown()
 
@@ -58,7 +58,7 @@ def test_every_setting_has_a_meaning_and_every_meaning_a_setting() -> None:
 
 def test_four_bare_machines_take_ten_commands() -> None:
     """The quickstart counts its commands, those of three nodes three times."""
-    text = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+    text = (DOCS / "tutorial" / "team-cluster.md").read_text(encoding="utf-8")
 
     counted = re.findall(r"  # (\d+(?:, \d+)*)$", text, re.MULTILINE)
 
