@@ -5,13 +5,16 @@ What still matches stays as it is. Read what was written: what differs from run 
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.manual.matching import matches
+from tests.manual.matching import ANY, matches, without_edges
 from tests.manual.pages import MORE, PROMPT, Block, blocks_of
 from tests.manual.terminal import Terminal, opened, prepare
+
+_PASSING = re.compile(r"(?:WARNING|INFO) |[\w ]+: \d+ of \d+ tasks done|the engine is being loaded|loading the engine")
 
 
 def recorded(page: Path, terminal: Terminal) -> str:
@@ -41,9 +44,13 @@ def _printed(block: Block, terminal: Terminal) -> list[str]:
 
 
 def _trimmed(printed: list[str]) -> list[str]:
-    while printed and not printed[-1].strip():
-        printed = printed[:-1]
-    return printed
+    """The lines without what differs most from run to run: warnings of the engine, and how far it is."""
+    kept: list[str] = []
+    for line in without_edges(printed):
+        text = ANY if _PASSING.match(line) else line
+        if text != ANY or kept[-1:] != [ANY]:
+            kept.append(text)
+    return kept
 
 
 def main(names: list[str]) -> None:

@@ -16,7 +16,7 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _CODE = re.compile(r"`[^`]*`")
 _ITEM = re.compile(r"^\s*(?:[-*]|\d+\.)\s+")
-_END = re.compile(r"(?<=[.!?:;])[\"')*]*\s+(?=[A-Z`\d*(])")
+_END = re.compile(r"(?<=[.!?])[\"')*]*\s+(?=[A-Z`\d*(])")
 _WORD = re.compile(r"[\w'’-]*\w[\w'’-]*")
 
 
