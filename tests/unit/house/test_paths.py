@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "background" / "architecture.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "background" / "call-paths.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "docs" / "reference" / "glossary.md").read_text(encoding="utf-8")
 SECTIONS = PAGE.split("\n## ")
 STEP = re.compile(r"^    (\S+\.py):([\w.]+)", re.MULTILINE)
