@@ -1,1 +1,1 @@
-"""The manual as tests see it: its pages and blocks, a shell that runs their commands, and what is generated."""
+"""The manual as tests see it: its pages and blocks, a shell that runs them, and what is generated."""

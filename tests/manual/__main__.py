@@ -14,7 +14,9 @@ from tests.manual.matching import ANY, matches, without_edges
 from tests.manual.pages import MORE, PROMPT, Block, blocks_of
 from tests.manual.terminal import Terminal, opened, prepare
 
-_PASSING = re.compile(r"(?:WARNING|INFO) |[\w ]+: \d+ of \d+ tasks done|the engine is being loaded|loading the engine")
+_PASSING = re.compile(
+    r"(?:WARNING|INFO) |[\w ]+: \d+ of \d+ tasks done|the engine is being loaded|loading the engine"
+)
 
 
 def recorded(page: Path, terminal: Terminal) -> str:

@@ -1,7 +1,7 @@
 """Whether what a command printed is what a page shows, whatever the day, the machine and the numbers.
 
-Numbers, ids and times of both sides become `0`; runs of blanks and of dashes become one. In what the page shows,
-`...` stands for any text of a line, and a line of nothing but `...` for any number of lines.
+Numbers, ids and times of both sides become `0`; runs of blanks and of dashes become one. In what the page
+shows, `...` stands for any text of a line, and a line of nothing but `...` for any number of lines.
 """
 
 from __future__ import annotations

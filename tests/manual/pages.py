@@ -1,8 +1,8 @@
 """The pages of the manual and their code blocks: commands with what they print, files, and data.
 
-A block of the language `console` is a terminal: a line that begins with `$ ` is a command, a line that begins with
-`> ` goes on with it, and the lines below are what it prints. A block with a title is a file of that name. HTML
-comments right above a block say how it is run; `NOTES` lists them.
+A block of the language `console` is a terminal: a line that begins with `$ ` is a command, a line that begins
+with `> ` goes on with it, and the lines below are what it prints. A block with a title is a file of that
+name. HTML comments right above a block say how it is run; `NOTES` lists them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _CODE = re.compile(r"`[^`]*`")
 _ITEM = re.compile(r"^\s*(?:[-*]|\d+\.)\s+")
 _END = re.compile(r"(?<=[.!?])[\"')*]*\s+(?=[A-Z`\d*(])")
-_WORD = re.compile(r"[\w'’-]*\w[\w'’-]*")
+_WORD = re.compile(r"[\w'-]*\w[\w'-]*")
 
 
 def sentences(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """A shell that runs the commands of one page, in a home of its own with a cluster of its own on free ports.
 
-What it prints is told as the reader of the page would see it: the home is `/home/anna`, the account `anna`, and the
-machine `node1`.
+What it prints is told as the reader of the page would see it: the home is `/home/anna`, the account `anna`,
+and the machine `node1`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from quakegrid import testing
-from tests.manual.pages import Block, blocks_of
 from tests.manual.matching import matches
+from tests.manual.pages import Block, blocks_of
 from tests.support.processes import free_port
 
 TIMEOUT_S = 300.0
@@ -55,10 +56,12 @@ class Terminal:
             stderr=subprocess.STDOUT,
         )
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._shell.kill()
         self._shell.communicate()
 
@@ -87,7 +90,11 @@ class Terminal:
         return seen.decode(errors="replace")
 
     def _as_seen(self, text: str) -> str:
-        for word, seen in ((str(self.home), HOME), (socket.gethostname(), MACHINE), (getpass.getuser(), ACCOUNT)):
+        for word, seen in (
+            (str(self.home), HOME),
+            (socket.gethostname(), MACHINE),
+            (getpass.getuser(), ACCOUNT),
+        ):
             text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", seen, text)
         return text
 
@@ -109,7 +116,7 @@ def run_page(page: Path, terminal: Terminal) -> Iterator[tuple[Block, str, str]]
     """Run the blocks of a page one after the other.
 
     Yields:
-        Each block with a command that did something else than the page says, the command, and what is different.
+        Each block with a command that did something else than the page says, the command, and what differs.
     """
     for block in blocks_of(page):
         prepare(block, terminal)
@@ -123,7 +130,11 @@ def run_page(page: Path, terminal: Terminal) -> Iterator[tuple[Block, str, str]]
                 yield block, command.text, f"ended with {code} in place of {wanted}:\n" + "\n".join(printed)
             elif not matches(command.output, printed):
                 shown = "\n".join(command.output)
-                yield block, command.text, "the page shows:\n" + shown + "\nit printed:\n" + "\n".join(printed)
+                yield (
+                    block,
+                    command.text,
+                    "the page shows:\n" + shown + "\nit printed:\n" + "\n".join(printed),
+                )
 
 
 def prepare(block: Block, terminal: Terminal) -> None:

@@ -56,7 +56,8 @@ class Firewall:
 
     def _rules(self, node: int) -> str:
         """The manual's rules for this machine, and counters of what is left to be dropped."""
-        blocks = re.findall(r"```nftables\n(table inet .*?)```", MANUAL.read_text(encoding="utf-8"), re.DOTALL)
+        text = MANUAL.read_text(encoding="utf-8")
+        blocks = re.findall(r"```nftables\n(table inet .*?)```", text, re.DOTALL)
         lines = [line for line in "".join(blocks).splitlines() if self._is_for(node, line)]
         counters = [f"add rule inet quakegrid {chain} {COUNT}" for chain in CHAINS]
         prefix = self._network.address(node).rpartition(".")[0]

@@ -310,10 +310,14 @@ def test_docstring_examples_run(local: LocalCluster, module: ModuleType) -> None
     assert found.failed == 0
 
 
-@pytest.mark.parametrize("number", range(len(re.findall(r"```python\n", (ROOT / "docs/how-to/python-functions.md").read_text()))))
+@pytest.mark.parametrize(
+    "number", range(len(re.findall(r"```python\n", (ROOT / "docs/how-to/python-functions.md").read_text())))
+)
 def test_documented_example_runs(number: int, tmp_path: Path) -> None:
     """Every Python block of docs/how-to/python-functions.md is a program that prints what its comments say."""
-    block = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/python-functions.md").read_text(), re.DOTALL)[number]
+    block = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/how-to/python-functions.md").read_text(), re.DOTALL
+    )[number]
 
     done = run_script(tmp_path, block)
 

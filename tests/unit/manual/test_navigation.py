@@ -35,13 +35,6 @@ def test_page_links_to_files_that_exist(page: Path) -> None:
     assert not lost
 
 
-def test_configuration_page_is_what_the_code_says() -> None:
-    """`make reference` was run after the last change of a setting."""
-    page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
-
-    assert page == reference.markdown()
-
-
 def test_contributing_shows_the_layers_that_tests_hold() -> None:
     """`make reference` was run after the last change of a layer, a folder or what it holds."""
     page = where_things_are.PAGE.read_text(encoding="utf-8")
@@ -57,11 +50,10 @@ def test_every_setting_has_a_meaning_and_every_meaning_a_setting() -> None:
 
 
 def test_four_bare_machines_take_ten_commands() -> None:
-    """The quickstart counts its commands, those of three nodes three times."""
+    """The tutorial counts its commands, those of three nodes three times."""
     text = (DOCS / "tutorial" / "team-cluster.md").read_text(encoding="utf-8")
 
-    counted = re.findall(r"  # (\d+(?:, \d+)*)$", text, re.MULTILINE)
+    counted = re.findall(r"^\$ (?:sudo|git|quakegrid) .*  # (\d+(?:, \d+)*)$", text, re.MULTILINE)
 
     assert sorted(int(number) for line in counted for number in line.split(", ")) == list(range(1, 11))
-    commands = re.findall(r"^(?:sudo|git|quakegrid) .*$", text, re.MULTILINE)
-    assert len(commands) == len(counted)
+    assert len(re.findall(r"  # \d", text)) == len(counted)
