@@ -1,6 +1,7 @@
 """Requests whose answers are compared with those of the engine's own server, and all that may differ.
 
-`python -m tests.engine.web.exchanges` writes the table of differences into docs/how-to/http-api.md; a test compares it.
+`python -m tests.engine.web.exchanges` writes the table of differences into docs/how-to/http-api.md; a test
+compares it.
 In paths, `/N` is the calculation and `/O` an output of it that has a csv.
 """
 
