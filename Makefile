@@ -128,7 +128,7 @@ $(VENV)/engines/%/.installed: $(UV) pyproject.toml uv.lock
 	@touch $@
 
 .PHONY: test-docs
-test-docs: install ## Run every command of the manual and compare what it prints (some minutes; part of `make test-all`)
+test-docs: docs ## Run every command of the manual and compare what it prints (some minutes; part of `make test-all`)
 	@$(PY) -m pytest --full --durations=5 tests/manual tests/unit/manual
 
 .PHONY: test-versions

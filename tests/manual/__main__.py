@@ -18,6 +18,9 @@ _PASSING = re.compile(
     r"(?:WARNING|INFO) |[\w ]+: \d+ of \d+ tasks done|the engine is being loaded|loading the engine"
 )
 
+_ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
+SHOWN_ADDRESS = "http://127.0.0.1:8800"
+
 
 def recorded(page: Path, terminal: Terminal) -> str:
     """The text of a page with what its commands print now."""
@@ -49,7 +52,7 @@ def _trimmed(printed: list[str]) -> list[str]:
     """The lines without what differs most from run to run: warnings of the engine, and how far it is."""
     kept: list[str] = []
     for line in without_edges(printed):
-        text = ANY if _PASSING.match(line) else line
+        text = ANY if _PASSING.match(line) else _ADDRESS.sub(SHOWN_ADDRESS, line)
         if text != ANY or kept[-1:] != [ANY]:
             kept.append(text)
     return kept

@@ -67,12 +67,12 @@ def checked_pages() -> list[Path]:
 def troubles() -> list[str]:
     """What is wrong with the prose of the manual."""
     found = [
-        f"{page.relative_to(ROOT)}: {mean(word_counts(page)):.1f} words a sentence, over {MOST_WORDS_OF_A_PAGE}"
+        f"{page.relative_to(ROOT)}: {mean(word_counts(page)):.1f} words in a sentence"
         for page in checked_pages()
         if mean(word_counts(page)) > MOST_WORDS_OF_A_PAGE
     ]
     if (whole := mean(all_counts())) > MOST_WORDS:
-        found.append(f"the manual: {whole:.1f} words a sentence, {MOST_WORDS} at most")
+        found.append(f"the manual: {whole:.1f} words in a sentence")
     return found + linted()
 
 

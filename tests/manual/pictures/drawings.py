@@ -37,7 +37,7 @@ def _frame(place: tuple[int, int], size: tuple[int, int], title: str) -> str:
     (x, y), (width, height) = place, size
     return (
         f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="10" fill="none" stroke="#8899a6"'
-        f' stroke-dasharray="6 4"/>\n<text x="{x + 12}" y="{y + 20}" fill="#5b6b78">{escape(title)}</text>\n'
+        f' stroke-dasharray="6 4"/>\n<text x="{x + 12}" y="{y + height - 12}" fill="#5b6b78">{escape(title)}</text>\n'
     )
 
 
@@ -83,7 +83,7 @@ def architecture() -> str:
         _arrow((225, 201), (225, 240)),
         _arrow((740, 201), (760, 240)),
         _arrow((640, 201), (190, 380), "orders workers"),
-        _arrow((210, 410), (300, 410), "fork!"),
+        _arrow((210, 410), (300, 410), "forks"),
         _arrow((430, 440), (460, 475)),
         _arrow((470, 425), (690, 475)),
         _arrow((545, 475), (720, 276), "tasks"),

@@ -16,7 +16,7 @@ from tests.support.browsers import chromium
 WIDTH = 100
 # What moves on a page comes to rest meanwhile.
 REST_MS = 2000
-SIZE = {"width": 1280, "height": 900}
+SIZE = {"width": 1280, "height": 700}
 # A finer grid and finer sources make the demo's model run for half a minute or more.
 FINER = " ".join(
     f"-p {name}"
@@ -52,19 +52,19 @@ def photograph(terminal: Terminal, folder: Path) -> None:
     with chromium.running() as browser, chromium.opened(browser, address, viewport=SIZE) as page:
         page.goto("/calculations/1")
         page.get_by_role("button", name="Hazard map").click()
-        page.locator("#picture").scroll_into_view_if_needed()
-        _take(page, "#picture svg", folder / "result.png")
+        _take(page, "#picture svg", folder / "result.png", part="#pictures")
         page.goto("/cluster")
         _take(page, "main", folder / "cluster.png")
         terminal.run(f"quakegrid run --detach quakegrid-demo/job.ini {FINER}")
         page.goto("/calculations/3")
-        _take(page, "#stages li:nth-child(2)", folder / "live.png")
+        _take(page, "#stages li:nth-child(3)", folder / "live.png")
         terminal.run("quakegrid abort -1")
         page.goto("/calculations/3/tasks")
         _take(page, "main svg, main canvas", folder / "tasks.png")
 
 
-def _take(page: Page, selector: str, target: Path) -> None:
+def _take(page: Page, selector: str, target: Path, *, part: str = "") -> None:
+    """Photograph a page, or a part of it, when it has what the selector wants."""
     page.locator(selector).first.wait_for()
     page.wait_for_timeout(REST_MS)
-    page.screenshot(path=target)
+    (page.locator(part) if part else page).screenshot(path=target)
