@@ -37,7 +37,8 @@ def _frame(place: tuple[int, int], size: tuple[int, int], title: str) -> str:
     (x, y), (width, height) = place, size
     return (
         f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="10" fill="none" stroke="#8899a6"'
-        f' stroke-dasharray="6 4"/>\n<text x="{x + 12}" y="{y + height - 12}" fill="#5b6b78">{escape(title)}</text>\n'
+        ' stroke-dasharray="6 4"/>\n'
+        f'<text x="{x + 12}" y="{y + height - 12}" fill="#5b6b78">{escape(title)}</text>\n'
     )
 
 
