@@ -74,6 +74,7 @@ reference: install ## Write docs/reference, the tables of CONTRIBUTING.md and de
 	@$(PY) -m tests.manual.reference
 	@$(PY) -m quakegrid.install.units deploy/systemd
 	@$(PY) -m tests.unit.house.where_things_are
+	@$(PY) -m benchmarks.headlines
 
 .PHONY: pictures
 pictures: install ## Make the manual's pictures anew: pages in Chromium, terminals, figures (a minute)

@@ -76,8 +76,8 @@ def _chapters(samples: list[tuple[str, Command]]) -> Iterator[str]:
 
 
 def _help(path: tuple[str, ...], command: click.Command) -> str:
-    context = click.Context(command, info_name=" ".join(path), max_content_width=WIDTH, terminal_width=WIDTH)
-    context.help_option_names = ["-h", "--help"]
+    width = {"max_content_width": WIDTH, "terminal_width": WIDTH, "help_option_names": ["-h", "--help"]}
+    context = click.Context(command, info_name=" ".join(path), **width)
     return "".join(f"{line.rstrip()}\n" for line in command.get_help(context).splitlines())
 
 
