@@ -66,21 +66,28 @@ protos-lock: install ## Lock the contracts as they are now, also what breaks tho
 .PHONY: docs
 docs: install ## Build the manual into build/docs, strictly
 	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/docs $(UV) sync --quiet --frozen --only-group docs
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict
 	@echo "The manual is in build/docs/index.html"
 
 .PHONY: reference
-reference: install ## Write docs/configuration.md, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
-	@$(PY) -m quakegrid.settings.reference > docs/configuration.md
+reference: install ## Write docs/reference, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
+	@$(PY) -m tests.manual.reference
 	@$(PY) -m quakegrid.install.units deploy/systemd
 	@$(PY) -m tests.unit.house.where_things_are
+	@$(PY) -m benchmarks.headlines
+
+.PHONY: pictures
+pictures: install ## Make the manual's pictures anew: pages in Chromium, terminals, figures (a minute)
+	@$(PY) -m tests.manual.pictures
 
 .PHONY: check
-check: install ## Format, lint, types, contracts, generated code
+check: install ## Format, lint, types, contracts, generated code, spelling and prose
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/buf lint protos
+	@$(VENV)/bin/codespell
+	@$(PY) -m tests.manual.prose --check
 	@$(MAKE) --no-print-directory protos
 	@git diff --exit-code --stat -- quakegrid/api quakegrid/internal quakegrid/wire protos/lock.json || \
 		{ echo "generated code differs from protos/: run 'make protos' and commit"; exit 1; }
@@ -120,6 +127,10 @@ $(VENV)/engines/%/.installed: $(UV) pyproject.toml uv.lock
 	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/engines/$* $(UV) sync --quiet --frozen \
 		--extra engine-$(subst .,-,$*) --extra engine-optional
 	@touch $@
+
+.PHONY: test-docs
+test-docs: docs ## Run every command of the manual and compare what it prints (some minutes; part of `make test-all`)
+	@$(PY) -m pytest --full --durations=5 tests/manual tests/unit/manual
 
 .PHONY: test-versions
 test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 calculations, and 3 with served files, with the plain engine of each known version
