@@ -10,7 +10,8 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from quakegrid.errors import UsageError
-from quakegrid.install.plan import Role, RunCommand, Step
+from quakegrid.install.plan import Role
+from quakegrid.install.steps import RunCommand, Step
 from quakegrid.machine import own_addresses
 from quakegrid.settings.hosts import is_loopback
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from quakegrid import errors
+from quakegrid.engine import optional_parts
 from quakegrid.jobs import engine_values, refusal_words
 
 SIGNAL_WORDS = {
@@ -72,6 +73,8 @@ def _in_words(exc: BaseException, in_words: Callable[[str, str], str]) -> str:
         return f"the engine ended it with exit code {exc.code or 0}, without a word; its log may say more"
     if isinstance(exc, MemoryError):
         return f"MemoryError: the memory of this machine, or a limit on it, was not enough {exc}".strip()
+    if missing := optional_parts.explain(exc):
+        return missing
     kind, text = type(exc).__name__, str(exc).strip()
     if '  File "' in text:  # the engine repeats a task's traceback; the error is its last line
         text = text.rpartition("\n")[2]

@@ -20,7 +20,7 @@ from openquake.commonlib import datastore, readinput
 
 from quakegrid import errors
 from quakegrid.engine.driver import stops
-from quakegrid.engine.web import answers, facts, inputs, memory_bound, validations
+from quakegrid.engine.web import answers, facts, inputs, memory_bound, result_numbers, validations
 from quakegrid.engine.web.pictures import catalogue
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
     """
     name, *args = argv
     memory_bound.set_here()
-    reply_fd, *folder_fds = driver.given_fds
+    reply_fd, *given_fds = driver.given_fds
     folder = tempfile.mkdtemp()  # below that of this driver, which the agent removes
     try:
         if name in FILES:
             made = FILES[name](driver, *args, folder)
-        elif name in FOLDERS:
-            made = FOLDERS[name](folder_fds[0], *args, folder)
+        elif name in GIVEN:
+            made = GIVEN[name](*given_fds, *args, folder)
         else:
             made = OTHERS[name](driver, *args)
         made = answers.hand_over(reply_fd, made)
@@ -158,6 +158,23 @@ def parameters(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any
     return {"paths": [str(path)]}
 
 
+def numbers(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
+    """Write what a calculation has computed as a file of numbers; its path."""
+    path = Path(folder, "numbers")
+    exportable = {key for key, _kind in engine_export.export}
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        results = result_numbers.results_of(store.hdf5, exportable)
+        result_numbers.write(results, store["oqparam"].inputs, path)
+    return {"paths": [str(path)]}
+
+
+def differences(one_fd: int, other_fd: int, folder: str) -> dict[str, Any]:
+    """Write how two files of numbers differ as a JSON file; its path."""
+    path = Path(folder, "differences.json")
+    path.write_text(json.dumps(result_numbers.compare(one_fd, other_fd), allow_nan=False))
+    return {"paths": [str(path)]}
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
@@ -235,14 +252,16 @@ FILES: dict[str, Callable[..., dict[str, Any]]] = {
     "picture": picture,
     "drawing": drawing,
     "parameters": parameters,
+    "numbers": numbers,
     "datastore": whole_datastore,
     "available_gsims": facts.available_gsims,
     "ini_defaults": facts.ini_defaults,
 }
-# Views that read a folder that was sent.
-FOLDERS: dict[str, Callable[..., dict[str, Any]]] = {
+# Views that read what the service gives them: a folder that was sent, or files.
+GIVEN: dict[str, Callable[..., dict[str, Any]]] = {
     "nrml": validations.nrml_file,
     "validate": validations.job,
+    "differences": differences,
 }
 OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
     "formats": facts.formats,

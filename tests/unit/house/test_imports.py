@@ -37,13 +37,13 @@ LAYERS: dict[str, set[str]] = {
     "notify": {"settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
     "health": {"settings", "machine", "clients"},
-    "sdk": {"settings", "jobs", "inputs", "blobs", "machine", "nodes", "clients", "session"},
+    "sdk": {"settings", "jobs", "inputs", "blobs", "journals", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
     | {"journals", "notify", "files"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
-    | {"install", "doctor", "notify", "inputs", "comparison"},
+    | {"install", "doctor", "notify", "inputs", "comparison", "journals"},
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
 PURE = (
@@ -56,6 +56,9 @@ PURE = (
     "quakegrid.doctor.checks",
     "quakegrid.access",
     "quakegrid.journals.records",
+    "quakegrid.sdk.answers.code",
+    "quakegrid.sdk.answers.contents",
+    "quakegrid.sdk.answers.keys",
     "quakegrid.inputs.names",
     "quakegrid.inputs.closure",
     "quakegrid.files.rules",

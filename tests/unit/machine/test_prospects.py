@@ -9,7 +9,8 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.install import prospects
-from quakegrid.install.plan import Role, RunCommand
+from quakegrid.install.plan import Role
+from quakegrid.install.steps import RunCommand
 
 KNOWN = {"m1": "127.0.1.1", "m2": "10.77.0.1", "far": "10.77.0.99"}
 
