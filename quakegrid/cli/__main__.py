@@ -161,7 +161,10 @@ def run_command_line() -> int:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    click.echo(f"quakegrid: {message}", err=True)
+    from quakegrid.cli.views import widths  # noqa: PLC0415 - not for commands that end well
+
+    for line in f"quakegrid: {message}".split("\n"):
+        click.echo(widths.paragraph(line, 2), err=True)
     return exit_code
 
 

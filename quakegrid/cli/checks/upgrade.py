@@ -44,7 +44,7 @@ def upgrade(is_check: bool, output: str) -> None:
     if output == "json":
         render.print_json({"is_done": found.is_done, **render.plain(found)})
     else:
-        for line in upgrade_plan.in_words(found, _restart()):
+        for line in upgrade_plan.in_words(found, is_installed=_is_installed()):
             click.echo(widths.paragraph(line, 4))
     if not found.is_done:
         click.get_current_context().exit(errors.EXIT_FAILED)
@@ -88,9 +88,8 @@ def _nodes(settings: Settings) -> tuple[list[RunningNode], bool]:
     return found, bool(status.sessions)
 
 
-def _restart() -> str:
+def _is_installed() -> bool:
+    from quakegrid.settings import config  # noqa: PLC0415 - not for --help
+
     found = installation.find()
-    state_dir = options.state_dir() or Path()
-    if found is not None and found.runs(state_dir, os.environ):
-        return "as root, systemctl restart, with quakegrid- before each:"
-    return "`quakegrid down`, then `quakegrid up`, which restarts"
+    return found is not None and found.runs(options.state_dir() or config.default_state_dir(), os.environ)

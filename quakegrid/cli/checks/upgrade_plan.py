@@ -93,18 +93,24 @@ def plan(
     )
 
 
-def in_words(found: UpgradePlan, restart: str) -> list[str]:
+def in_words(found: UpgradePlan, *, is_installed: bool) -> list[str]:
     """Lines for people.
 
     Args:
         found: the plan.
-        restart: the command that restarts services of this machine; their names follow it.
+        is_installed: whether systemd runs the services of this machine.
     """
     engine = f", openquake.engine {found.engine}" if found.engine else ", without an engine"
     lines = [f"installed here: QuakeGrid {found.version}{engine}"]
     if found.old_services:
         lines.append(f"services that run an older one: {', '.join(found.old_services)}")
-        lines.append(f"  to restart them, in this order: {restart} {' '.join(found.old_services)}")
+        units = " ".join(f"quakegrid-{name}" for name in found.old_services)
+        how = (
+            f"as root, `systemctl restart {units}`"
+            if is_installed
+            else "`quakegrid down`, then `quakegrid up`"
+        )
+        lines.append(f"  to restart them: {how}")
         if found.is_busy:
             lines.append(
                 "  calculations run or wait: they go on after restarts, and the agent's waits for none"

@@ -14,7 +14,7 @@ def test_nothing_is_to_be_done_where_all_is_new() -> None:
     found = upgrade_plan.plan(INSTALLED, [RunningService("agent", "1.1.0", 200.0)], [NODE], is_busy=True)
 
     assert found.is_done
-    assert upgrade_plan.in_words(found, "restart") == [
+    assert upgrade_plan.in_words(found, is_installed=True) == [
         "installed here: QuakeGrid 1.1.0, openquake.engine 3.26.2",
         "All that runs is what is installed here.",
     ]
@@ -31,11 +31,11 @@ def test_services_are_restarted_in_order() -> None:
     found = upgrade_plan.plan(INSTALLED, services, [NODE], is_busy=True)
 
     assert (found.old_services, found.is_done) == (["dbserver", "web"], False)
-    lines = upgrade_plan.in_words(found, "systemctl restart")
-    assert "  to restart them, in this order: systemctl restart dbserver web" in lines
+    lines = upgrade_plan.in_words(found, is_installed=True)
+    assert "  to restart them: as root, `systemctl restart quakegrid-dbserver quakegrid-web`" in lines
     assert any("calculations run or wait" in line for line in lines)
     idle = upgrade_plan.plan(INSTALLED, services, [NODE], is_busy=False)
-    assert len(upgrade_plan.in_words(idle, "")) == len(lines) - 1
+    assert len(upgrade_plan.in_words(idle, is_installed=False)) == len(lines) - 1
 
 
 def test_nodes_are_compared_with_this_machine() -> None:
@@ -50,7 +50,7 @@ def test_nodes_are_compared_with_this_machine() -> None:
     found = upgrade_plan.plan(INSTALLED, [], nodes, is_busy=False)
 
     assert (found.old_nodes, found.other_engines) == (["n2 (1.0.0)"], ["n3 (none)"])
-    text = "\n".join(upgrade_plan.in_words(found, ""))
+    text = "\n".join(upgrade_plan.in_words(found, is_installed=False))
     assert "nodes with another QuakeGrid: n2 (1.0.0)" in text
     assert "node not reached: n4: it is not up" in text
 
@@ -60,4 +60,4 @@ def test_machine_without_engine_is_compared_by_its_quakegrid_only() -> None:
     found = upgrade_plan.plan(("1.1.0", "", 0.0), [], [NODE], is_busy=False)
 
     assert found.is_done
-    assert "without an engine" in upgrade_plan.in_words(found, "")[0]
+    assert "without an engine" in upgrade_plan.in_words(found, is_installed=False)[0]
