@@ -26,3 +26,8 @@ def __getattr__(name: str) -> Any:
     import importlib  # noqa: PLC0415
 
     return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What interactive shells complete: what programs use, and no more."""
+    return sorted(__all__)

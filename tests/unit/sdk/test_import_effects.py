@@ -43,3 +43,10 @@ def test_differences_of_two_states_are_told() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout == "environment signals kernel's signals warnings hooks\n"
+
+
+def test_package_shows_what_programs_use() -> None:
+    """Interactive shells complete these names, and none of how they are loaded."""
+    import quakegrid  # noqa: PLC0415 - the names that are there when it is imported
+
+    assert dir(quakegrid) == ["Cluster", "ClusterExecutor", "LocalCluster", "__version__"]
