@@ -266,7 +266,8 @@ def simple_row(
     sizes = dict(zip(SIMPLE_KINDS, (sums, 8, megabytes), strict=True))
     for number in itertools.count(first):
         work = SIMPLE_KINDS[number % len(SIMPLE_KINDS)]
-        yield Program(work, node, [*start, work, str(sizes[work])])
+        journal = [] if work == "blocks" else [f"{work}-{first}-{number}"]  # blocks would fill the disk
+        yield Program(work, node, [*start, work, str(sizes[work]), *journal])
 
 
 def engine_row(cluster: NamespaceCluster, expected: dict[str, Path]) -> Iterator[Program]:
