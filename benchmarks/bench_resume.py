@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.resume import answered_calls
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from tests.engine.cases import Case
 from tests.engine.exports import find_differences
 from tests.faults.resume import killing
@@ -138,4 +139,4 @@ def figures() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(report(figures()))
+    sys.exit(report("resume", figures()))

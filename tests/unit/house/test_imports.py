@@ -24,6 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"access"},
     "jobs": {"api"},
     "inputs": set(),
+    "comparison": set(),
     "blobs": {"wire"},
     "journals": set(),
     "machine": {"settings", "blobs"},
@@ -42,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
     | {"journals", "notify", "files"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
-    | {"install", "doctor", "notify", "inputs", "journals"},
+    | {"install", "doctor", "notify", "inputs", "comparison", "journals"},
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
 PURE = (
@@ -61,6 +62,14 @@ PURE = (
     "quakegrid.inputs.names",
     "quakegrid.inputs.closure",
     "quakegrid.files.rules",
+    "quakegrid.comparison",
+    "quakegrid.jobs.refusal_words",
+    "quakegrid.cli.shell.near_words",
+    "quakegrid.cli.shell.ages",
+    "quakegrid.cli.views.stages",
+    "quakegrid.cli.checks.estimates",
+    "quakegrid.cli.results.old_jobs",
+    "quakegrid.cli.views.routine_warnings",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",
