@@ -34,8 +34,7 @@ def cluster() -> Iterator[LocalCluster]:
 @pytest.fixture(autouse=True)
 def own_journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals are in the state directory of the person, which is of the test."""
-    monkeypatch.setenv("QUAKEGRID_STATE_DIR", str(tmp_path / "state"))
-    (tmp_path / "state").mkdir()
+    monkeypatch.setenv("QUAKEGRID_STATE_DIR", str(tmp_path / "home" / "state"))
 
 
 class Runs:
@@ -59,7 +58,7 @@ class Runs:
 
 def kept_count(tmp_path: Path) -> int:
     """Answers in the journal."""
-    return sum(each.answer_count for each in named.all_of(tmp_path / "state"))
+    return sum(each.answer_count for each in named.all_of(tmp_path / "home" / "state"))
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
