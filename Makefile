@@ -63,6 +63,10 @@ protos: install ## Generate quakegrid/api, internal and wire from protos/, and l
 protos-lock: install ## Lock the contracts as they are now, also what breaks those that were locked
 	@$(PY) protos/lock.py
 
+.PHONY: release
+release: install ## Commit, tag and build VERSION in this checkout; nothing is pushed or published
+	@$(PY) -m deploy.release $(VERSION)
+
 .PHONY: docs
 docs: install ## Build the manual into build/docs, strictly
 	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/docs $(UV) sync --quiet --frozen --only-group docs
