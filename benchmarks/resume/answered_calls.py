@@ -66,7 +66,8 @@ def figures() -> Iterator[Figure]:
         )
         yield Figure(f"call of an executor, no journal{what}", plain_us, "us")
         yield Figure(f"call of an executor, journal{what}", kept_us, "us")
-        yield Figure(f"what the journal adds to a call{what}", kept_us - plain_us, "us", at_most=100.0)
+        most = 50.0 if place else None  # the time of a wall clock is that of other programs, too
+        yield Figure(f"what the journal adds to a call{what}", kept_us - plain_us, "us", at_most=most)
         answered_s = min(each[place] for each in answered[1:])
         yield Figure(f"10,000 calls answered from a journal{what}", answered_s, "s", at_most=1.0)
     plain_us, kept_us = (MICRO * min(times[1:]) / ARRAY_COUNT for times in (plain_arrays, kept_arrays))
