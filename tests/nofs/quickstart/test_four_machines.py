@@ -124,13 +124,26 @@ def test_numbers_are_the_plain_engines(installed: Installed, plain: PlainEngine,
     done = installed.master.type(command, who=PERSON, folder=model)
 
     assert find_differences(plain.exports(CASE)[0], installed.master.path(model / "out")) == []
-    log = installed.json("jobs logs -1")
-    told = {line for line in map(str, log) if "it gets the job's files over the lane" in line}
+    log = installed.master.type("sudo -u quakegrid quakegrid jobs logs -1").stdout
     for node in installed.nodes:
-        assert any(f"node {node.name} does not share" in line for line in told), done.stderr
+        assert f"node {node.name} does not share" in log, done.stderr
         assert not node.path(model).exists()
         assert not node.path("/opt/quakegrid/venv/openquake.cfg").exists()
         assert "authkey" not in node.type("cat /var/lib/quakegrid/node_credential.json").stdout
+
+
+def test_calculation_starts_on_a_node(installed: Installed, plain: PlainEngine, tmp_path: Path) -> None:
+    """Its driver is there, so it is the master that is served."""
+    node = installed.nodes[0]
+    model = put_model(node, tmp_path)
+
+    (command,) = COMMANDS[page.RUN]
+    node.type(command, who=PERSON, folder=model)
+
+    assert find_differences(plain.exports(CASE)[0], node.path(model / "out")) == []
+    log = installed.master.type("sudo -u quakegrid quakegrid jobs logs -1").stdout
+    assert f"node {installed.master.name} does not share" in log
+    assert f"node {node.name} does not share" not in log
 
 
 def test_person_at_a_desk_runs_over_tls(installed: Installed, plain: PlainEngine, tmp_path: Path) -> None:
