@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 
 UNITS, LOGS, RUNNING = Path("/etc/systemd/system"), Path("/var/log"), Path("/run")
+# What the engine would compile first, see kernels.py.
+KERNELS = Path("/srv/kernels")
 RESTART_S, POLL_S = 1.0, 0.01
 WRONG_SETTINGS = 2
 
@@ -37,6 +39,7 @@ def command(service: dict[str, str]) -> list[str]:
     become += [f"--{kind}={kept}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
     become += ["--no-new-privs"] if service.get("NoNewPrivileges") == "yes" else []
     environ = shlex.split(service.get("Environment", ""))
+    environ += [f"NUMBA_CACHE_DIR={KERNELS}"] if KERNELS.is_dir() else []
     start = ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG=C.UTF-8", *environ]
     return [*become, *start, f"--chdir={service['WorkingDirectory']}", *shlex.split(service["ExecStart"])]
 

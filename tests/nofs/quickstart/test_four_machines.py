@@ -75,10 +75,14 @@ def installed(plain: PlainEngine) -> Iterator[Installed]:
             stack.enter_context(_machine(network, number, folder, repository).running())
             for number in network.nodes
         ]
-        said = [master.type(command).stdout for command in COMMANDS[page.ON_MASTER]]
+        token = ""
+        for command in COMMANDS[page.ON_MASTER]:
+            token = master.type(command).stdout.strip()
+            master.give_kernels()
         for node in nodes:
             for command in COMMANDS[page.ON_NODE]:
-                node.type(command, {"TOKEN": said[-1].strip()})
+                node.type(command, {"TOKEN": token})
+                node.give_kernels()
         found = Installed(master, nodes, desk)
         wait_until(found.is_warm, lambda: found.json("status")["nodes"], WARM_S)
         yield found
