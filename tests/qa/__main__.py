@@ -38,7 +38,9 @@ def main() -> int:
             raise NoSideError(f"no job file fits {options.cases!r}")  # noqa: TRY301 - said as the others
         if options.plain:
             return _run_plain(groups, data)
-        return _compare(mode, groups, data, options.json or BUILD / f"{mode}.json")
+        return _compare(
+            mode, groups, data, options.json or BUILD / f"{mode}-{catalogue.engine_version()}.json"
+        )
     except (FileNotFoundError, NoSideError) as exc:
         say(f"cannot run the QA data: {exc}")
         return EXIT_CANNOT
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     modes.add_argument("--nofs", action="store_true", help="nodes do not see the files (root only)")
     modes.add_argument("--chaos", action="store_true", help="a worker or its node dies in each (root only)")
     parser.add_argument("--plain", action="store_true", help="only let the plain engine run what is not kept")
-    parser.add_argument("--json", type=Path, help="where the results go (build/qa/MODE.json)")
+    parser.add_argument("--json", type=Path, help="where the results go (build/qa/MODE-VERSION.json)")
     return parser
 
 
