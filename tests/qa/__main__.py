@@ -7,13 +7,14 @@ words; with 1 if any differs, and with 2 if it cannot run here.
 from __future__ import annotations
 
 import argparse
+import functools
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.engine.exports import find_differences
-from tests.qa import catalogue, order, ours, plain, verdicts
+from tests.qa import catalogue, known, ours, plain, verdicts
 from tests.qa.catalogue import Group
 from tests.qa.ours import OurRun
 from tests.qa.plain import PlainResults
@@ -100,7 +101,7 @@ def _judge(runs: list[OurRun], groups: list[Group], expected: PlainResults, prog
         differences = find_differences(
             expected.exports(run.job),
             run.exports,
-            lambda file, run=run: bool(order.reason(run.job.name, file)),
+            functools.partial(known.rule_of, run.job.name),
         )
         progress.add(verdicts.judge(run.job.name, end, run.end, differences))
 
