@@ -83,9 +83,11 @@ def _compare(mode: Mode, groups: list[Group], data: Path, results: Path) -> int:
         catalogue.copy(data, tree)
         # First those that the plain engine has done, and of these the longest.
         ordered = sorted(groups, key=expected.known_seconds, reverse=True)
+        job_ids: dict[str, int] = {}
         for runs in ours.run_all(side, ordered, tree):
+            job_ids |= {run.job.name: run.job_id for run in runs}
             _judge(runs, groups, expected, progress)
-        facts = {"mode": mode, "engine": catalogue.engine_version(), **side.facts()}
+        facts = {"mode": mode, "engine": catalogue.engine_version(), **side.facts(job_ids)}
     for key, value in facts.items():
         say(f"{key}: {value}")
     progress.write(results, facts)
