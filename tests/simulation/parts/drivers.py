@@ -180,7 +180,7 @@ class SimulatedDriver:
         holder, job_id = f"{self.node.machine}/{self.pid}", self.job_id
 
         def answer(state: Any, error: errors.QuakeGridError | None) -> None:
-            if not self.is_alive:
+            if not self.is_alive or (self.is_aborted and self._world.is_deaf_to_aborts(self)):
                 return
             is_late, reason = self._holds.take(job_id, error or state)
             if is_first and not reason:  # a calculation begins when its job is held
