@@ -110,7 +110,13 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "lane-does-not-settle",
         "a lane that stands in for one that died hands out what workers still run (1 of 14 broker kills)",
-        [Edit(f"{SERVICES}.lane.joining:Joining.end_settling", "now_s >= end_s or session.has_all_workers", "True")],
+        [
+            Edit(
+                f"{SERVICES}.lane.joining:Joining.end_settling",
+                "now_s >= end_s or session.has_all_workers",
+                "True",
+            )
+        ],
     ),
     Mutant(
         "lost-nodes-are-blamed",
@@ -204,7 +210,9 @@ MUTANTS: Sequence[Mutant] = (
         "hanging-driver-lives-on",
         "a driver that hangs at an abort is not killed if the order to its agent is lost",
         [
-            Edit(f"{SERVICES}.broker.drivers.stops:DriverStops.report", "self._order(link, pid, stop)", "pass"),
+            Edit(
+                f"{SERVICES}.broker.drivers.stops:DriverStops.report", "self._order(link, pid, stop)", "pass"
+            ),
             Edit(
                 f"{SERVICES}.broker.drivers.stops:DriverStops.pass_second",
                 "self._order(link, pid, stop)",
