@@ -6,7 +6,6 @@ moved on, and the mutant has to follow it.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import contextlib
@@ -245,7 +244,7 @@ def changed(edit: Edit) -> tuple[Any, str, Any, Any]:
     flags = __future__.annotations.compiler_flag
     code = compile(source.replace(edit.old, edit.new), f"<{edit.where}, a mutant>", "exec", flags)
     space: dict[str, Any] = {}
-    exec(code, module.__dict__, space)  # noqa: S102 - our own source
+    exec(code, module.__dict__, space)
     return owner, name, before, space[name]
 
 

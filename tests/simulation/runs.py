@@ -48,6 +48,11 @@ class Total:
             yield f"  {self.counts[kind]:9d}  {kind.value}"
 
 
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def run_seed(seed: int) -> Run:
     """Run one seed."""
     return World(scenarios.draw(seed)).run()
@@ -64,7 +69,7 @@ def run_all(
     total, begin_s = Total(), time.monotonic()
     wanted = list(seeds)
     parts = [wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)]
-    count = process_count or len(os.sched_getaffinity(0))
+    count = process_count or core_count()
     context: Any = multiprocessing.get_context("spawn")
     with context.Pool(min(count, len(parts))) as pool:
         for runs in pool.imap(_run_some, parts):

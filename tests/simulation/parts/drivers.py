@@ -1,4 +1,4 @@
-"""A driver: the real rules of its session, its tasks on the lane and its holds, and a program that waits for all."""
+"""A driver: the real rules of its session, its tasks and its holds, and a program that waits for all."""
 
 from __future__ import annotations
 
