@@ -57,9 +57,8 @@ def hunt_mutants(seed_count: int, process_count: int | None) -> int:
         how = f"found by seed {hunt.seed_count}: {words}" if hunt.is_found else "NOT FOUND"
         print(f"{hunt.mutant:28} {how}", flush=True)
         missed += not hunt.is_found
-    print(
-        f"{len(mutants.MUTANTS) - missed} of {len(mutants.MUTANTS)} mutants were found within {seed_count} seeds"
-    )
+    count = len(mutants.MUTANTS)
+    print(f"{count - missed} of {count} mutants were found within {seed_count} seeds")
     return 1 if missed else 0
 
 

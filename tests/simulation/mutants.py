@@ -85,7 +85,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "driver-tells-twice",
-        "a driver that is admitted anew tells a lane again that has refused nothing (one of five broker kills)",
+        "a driver that is admitted anew tells a lane again that refused nothing (1 of 5 broker kills)",
         [
             Edit(
                 "quakegrid.session.lane_client:LaneClient.receive_ready",
@@ -97,7 +97,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "refused-task-forgotten",
-        "a lane confirms the join behind a task that it refused, which is never told again (a test that hung)",
+        "a lane confirms the join behind a task that it refused, which is lost (a test that hung)",
         [
             Edit(
                 f"{SERVICES}.lane.joining:Joining.join",
@@ -185,7 +185,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     Mutant(
         "drained-worker-leaves-early",
-        "a drained worker ends before its lane has its outcome, which is computed again (a reading of the lane)",
+        "a drained worker ends before its lane has its outcome, which is computed again",
         [
             Edit(
                 f"{SERVICES}.agent.worker.holdings:Holdings.is_over",
