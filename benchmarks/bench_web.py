@@ -21,7 +21,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from benchmarks.web import computing, pages
 from benchmarks.web import transfers as transfers_
 from quakegrid import testing
@@ -209,6 +210,7 @@ def main() -> int:
         started_ms = start_requests_ms(settings.web_port, Path(folder, "case"))
         memory_mib = transfers_.memory_mib(record.pid, "VmHWM")
     return report(
+        "web",
         [
             *figures,
             Figure("extract, p50", statistics.median(engine_ms), "ms", at_most=300),
@@ -216,7 +218,7 @@ def main() -> int:
                 "calculation that is sent, accepted, p50", statistics.median(started_ms), "ms", at_most=1000
             ),
             Figure("memory of the web service, most", memory_mib, "MiB", at_most=150),
-        ]
+        ],
     )
 
 

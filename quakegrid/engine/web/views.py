@@ -190,7 +190,7 @@ def jobs_from_inis(driver: DriverProcess, *job_inis: str) -> dict[str, Any]:
         try:
             checksum = readinput.get_checksum32(readinput.get_oqparam(job_ini))
         except Exception as exc:
-            raise errors.UsageError(f"cannot read {Path(job_ini).name}: {stops.one_line(exc)}") from exc
+            raise errors.UsageError(f"cannot read {Path(job_ini).name}: {stops.job_file_line(exc)}") from exc
         rows = driver.database.call("SELECT job_id FROM checksum WHERE hazard_checksum=?x", checksum)
         found.append(rows[0].job_id if rows else 0)
     return {"job_ids": found}
@@ -210,6 +210,38 @@ def remove(_driver: DriverProcess, asked: str) -> dict[str, Any]:
     except OSError as exc:
         raise errors.UsageError(f"cannot remove {exc.filename}: {exc.strerror}") from exc
     return {}
+
+
+def for_command(argv: Sequence[str], driver: DriverProcess) -> None:
+    """Answer a command line of this machine with one event: of a view that makes a text, the text.
+
+    Args:
+        argv: name of the view, and its arguments.
+        driver: this process.
+    Raises:
+        QuakeGridError: the engine could not make it.
+    """
+    name, *args = argv
+    memory_bound.set_here()
+    if name in OTHERS:
+        made = OTHERS[name](driver, *args)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            made = FILES[name](driver, *args, folder)
+            made = {"text": Path(made["paths"][0]).read_text(encoding="utf-8")}
+    driver.events.tell({"event": "answer", **made})
+
+
+def check(_driver: DriverProcess, asked: str) -> dict[str, Any]:
+    """What can be known of a calculation before it runs.
+
+    Args:
+        asked: JSON with `job_ini`, `params` and `parent_id`, as `job_check.check` takes them.
+    """
+    from quakegrid.engine.checks import job_check  # noqa: PLC0415 - few requests need it
+
+    wanted = json.loads(asked)
+    return job_check.check(wanted["job_ini"], wanted["params"], wanted["parent_id"])
 
 
 # Views that make files in a folder.
@@ -236,4 +268,5 @@ OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
     "jobs_from_inis": jobs_from_inis,
     "validate_own": validations.own_job,
     "remove": remove,
+    "check": check,
 }
