@@ -151,11 +151,13 @@ def _body(chance: random.Random, target: str, places: Places) -> tuple[bytes, st
     if chance.random() < 0.25:
         body = "&".join(f"{name}={quote(text, safe='/', errors='replace')}" for name, text in fields.items())
         return body.encode(), "application/x-www-form-urlencoded"
-    body, headers = multipart({name: _plain(text) for name, text in fields.items()}, _files(chance, places))
+    content, headers = multipart(
+        {name: _plain(text) for name, text in fields.items()}, _files(chance, places)
+    )
     if chance.random() < 0.25:
-        body = values.mutate(chance, body)
+        content = values.mutate(chance, content)
     kind = headers["Content-Type"]
-    return body, kind if chance.random() > 0.05 else chance.choice(
+    return content, kind if chance.random() > 0.05 else chance.choice(
         ("", "text/plain", "multipart/form-data; boundary=")
     )
 
