@@ -82,7 +82,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "run": Entry("run", "run", "Run calculations and follow them."),
         "attach": Entry("following.attach", "attach", "Follow a calculation again, until its end."),
         "resume": Entry("resume", "resume", "Let a calculation that failed or was aborted go on."),
-        "journals": Entry("resume", "journals", "List and forget journals of functions."),
+        "journals": Entry("resume", "journals", "List and forget your journals of functions."),
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
         "jobs": Entry(
             "jobs", "jobs", "List, watch, show, compare, share, tag, export and delete calculations."
