@@ -47,6 +47,6 @@ def test_differences_of_two_states_are_told() -> None:
 
 def test_package_shows_what_programs_use() -> None:
     """Interactive shells complete these names, and none of how they are loaded."""
-    import quakegrid  # noqa: PLC0415 - the names that are there when it is imported
+    import quakegrid
 
     assert dir(quakegrid) == ["Cluster", "ClusterExecutor", "LocalCluster", "__version__"]
