@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from quakegrid import errors
+from quakegrid.cli.views import progress, render
 from quakegrid.clients import drivers
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def ask(settings: Settings, name: str, *args: str) -> dict[str, Any]:
             found.update(event)
         elif event["event"] == "error":
             refusal = str(event["message"])
+        elif event["event"] == "warming":
+            render.say(progress.event_line(event, verbose=False) or "")
 
     code = drivers.run_driver(settings, ["ask", name, *args], mode="run", on_event=take)
     if not found:

@@ -10,16 +10,21 @@ import io
 import json
 import sys
 
+from quakegrid import errors
+
 
 def main() -> None:
     """Check the job file that the argument names; see `job_check.check`."""
     from quakegrid.engine.checks import job_check  # noqa: PLC0415 - imports the engine
     from quakegrid.engine.web import memory_bound  # noqa: PLC0415
 
-    memory_bound.set_here()
+    memory_bound.set_here(memory_bound.SHARE_OF_CHECK)
     asked = json.loads(sys.argv[1])
-    with contextlib.redirect_stdout(io.StringIO()):  # what the engine prints is no part of the answer
-        found = job_check.check(asked["job_ini"], asked["params"], asked["parent_id"])
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # what the engine prints is no part of the answer
+            found = job_check.check(asked["job_ini"], asked["params"], asked["parent_id"])
+    except errors.QuakeGridError as exc:
+        sys.exit(str(exc))
     print(json.dumps(found))
 
 

@@ -40,6 +40,8 @@ def check(job_ini: str, params: Mapping[str, str], parent_id: int | None) -> dic
     Returns:
         `refusal` (empty if it is valid), `hints` on names that the engine ignores, `warnings` of the engine,
         `read_s`, `description`, `mode`, and `facts`: counts, of those that it has.
+    Raises:
+        QuakeGridError: the memory was not enough, so nothing is known.
     """
     found: dict[str, Any] = {"refusal": "", "hints": [], "description": "", "mode": "", "facts": {}}
     kept, start_s = _Kept(), time.monotonic()
@@ -55,6 +57,10 @@ def check(job_ini: str, params: Mapping[str, str], parent_id: int | None) -> dic
         found |= {"description": str(text.get("description", "")), "mode": str(text["calculation_mode"])}
         found["hints"] = parameters.hints(text, parameters.known_to(OqParam))
         reading.read(job_ini, params, parent_id, look=look)
+    except MemoryError as exc:
+        raise errors.QuakeGridError(
+            "the engine needs more memory to read the inputs than a check may take, half of the machine's"
+        ) from exc
     except errors.QuakeGridError as exc:
         found["refusal"] = str(exc)
     except Exception as exc:  # noqa: BLE001 - told to the person who asks

@@ -228,7 +228,7 @@ def for_command(argv: Sequence[str], driver: DriverProcess) -> None:
         QuakeGridError: the engine could not make it.
     """
     name, *args = argv
-    memory_bound.set_here()
+    memory_bound.set_here(memory_bound.SHARE_OF_CHECK if name == "check" else memory_bound.SHARE)
     if name in OTHERS:
         made = OTHERS[name](driver, *args)
     else:
