@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def job_ini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small classical calculation."""
-    return testing.copy_engine_case("classical/case_01", tmp_path_factory.mktemp("case")) / "job.ini"
+    return (
+        testing.copy_engine_case("classical/case_01", tmp_path_factory.mktemp("cases") / "case") / "job.ini"
+    )
 
 
 def changed(job_ini: Path, name: str, **values: str | None) -> Path:
