@@ -19,12 +19,13 @@ PROGRAMS = {"quakegrid": "_QUAKEGRID_COMPLETE", "agentctl": "_AGENTCTL_COMPLETE"
     help="For this program.",
 )
 def completion(shell: str, program: str) -> None:
-    r"""Print what lets your shell complete commands and options.
+    """Print what lets your shell complete commands and options.
 
-    \b
-    bash, in ~/.bashrc:   eval "$(quakegrid completion bash)"
-    zsh, in ~/.zshrc:     eval "$(quakegrid completion zsh)"
-    fish:                 quakegrid completion fish | source
+    For bash, put `eval "$(quakegrid completion bash)"` into ~/.bashrc.
+
+    For zsh, put `eval "$(quakegrid completion zsh)"` into ~/.zshrc.
+
+    For fish, put `quakegrid completion fish | source` into ~/.config/fish/config.fish.
     """
     kind = shell_completion.get_completion_class(shell)
     assert kind is not None, "click knows these shells"
