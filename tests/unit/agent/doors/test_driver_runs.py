@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from quakegrid import errors
+from quakegrid.journals.job_lists import PLACED, JobList
 from quakegrid.services.agent.node.doors import driver_runs, driver_tickets
 from quakegrid.services.agent.node.doors.driver_runs import DriverRun, DriverRuns
 from quakegrid.services.agent.node.doors.notifications import Notifications
@@ -52,7 +52,8 @@ class FakeDrivers:
             raise errors.StateError("there is no template")
         self.requests.append(request)
         self.given.append(list(files.given))
-        os.write(files.jobs_fd, self.ids)
+        for line in self.ids.split():
+            JobList(files.jobs_fd).add(line)
         self.on_end = on_end
         return f"driver-{len(self.requests)}"
 
@@ -248,7 +249,7 @@ def test_agent_that_stops_leaves_tickets_for_the_next_one(tmp_path: Path) -> Non
         await until(lambda: world.drivers.argvs)
         assert world.drivers.argvs == [AGAIN]
         (seven,) = [each for each in driver_tickets.left(tmp_path / "drivers") if each[0].job_ids[0] == 7]
-        os.write(seven[0].jobs_fd, driver_tickets.PLACED + b"\n")
+        JobList(seven[0].jobs_fd).add(PLACED)
         await until(lambda: len(world.drivers.argvs) == 2)
         assert world.drivers.argvs[1] == ["resume", "9", "--by-itself"]
         assert world.drivers.requests[0]["proof"] == "fresh"
