@@ -9,6 +9,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from openquake.baselib import parallel
@@ -57,6 +58,14 @@ class DriverJournals:
         self.current: OutcomeJournal = NO_JOURNAL
         self._running: JobJournal | None = None
 
+    def folder(self) -> Path:
+        """Where the journals of this driver's person are.
+
+        Raises:
+            OSError: there is none, or it is not safe.
+        """
+        return files.own_folder(self._settings.state_dir, self.origin["user"])
+
     # --- before the jobs run
 
     def take_over(self, job_id: int, file: JournalFile) -> JobJournal:
@@ -80,7 +89,7 @@ class DriverJournals:
             room = self._room()
             room.remove_outdated()
             for job in jobctxs:
-                path = files.path_of(files.own_folder(self._settings.state_dir), job.calc_id)
+                path = files.path_of(self.folder(), job.calc_id)
                 journal = JobJournal(JournalFile(path, is_new=True), room, self._telling(job.calc_id))
                 self._journals[job.calc_id] = journal
                 journal.write(RecordKind.REQUEST, request)
@@ -165,7 +174,7 @@ class DriverJournals:
         self._warn(job_id, f"this calculation has no journal, so it cannot be resumed: {exc}")
 
     def _room(self) -> JournalRoom:
-        return JournalRoom(files.own_folder(self._settings.state_dir), self._settings.journal_bytes)
+        return JournalRoom(self.folder(), self._settings.journal_bytes)
 
     def _telling(self, job_id: int) -> Telling:
         def diverged(reason: str) -> NoReturn:

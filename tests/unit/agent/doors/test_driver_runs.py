@@ -301,3 +301,52 @@ def test_request_without_arguments_has_no_ticket(tmp_path: Path) -> None:
         assert world.ends == [(2, "")]
 
     play(scene)
+
+
+@pytest.mark.parametrize("ends_with", ["signal", "command line"])
+def test_driver_that_dies_at_once_again_and_again_is_slowed_down(tmp_path: Path, ends_with: str) -> None:
+    """The second one follows at once, the next ones after longer and longer; that can be ended."""
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        run = world.run()
+        await world.end(errors.EXIT_AGAIN)
+        assert world.drivers.argvs[1:] == [AGAIN]
+        await world.end(errors.EXIT_AGAIN)
+        assert world.drivers.argvs[1:] == [AGAIN]
+        run.signal(signal.SIGWINCH)
+        assert world.ends == []
+        if ends_with == "signal":
+            run.signal(signal.SIGINT)
+        else:
+            run.terminate()
+        await asyncio.sleep(0)
+        code = 128 + (signal.SIGINT if ends_with == "signal" else signal.SIGTERM)
+        assert (world.ends, world.told, world.tickets) == ([(code, "")], [[7]], [])
+        assert world.drivers.argvs[1:] == [AGAIN]
+
+    play(scene)
+
+
+def test_pauses_between_drivers_grow_and_have_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a driver that ends at once for ever."""
+    pauses = []
+
+    async def pause(pause_s: float) -> None:
+        if pause_s:
+            pauses.append(pause_s)
+        await original(0)
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.run()
+        for _ in range(9):
+            await world.end(errors.EXIT_AGAIN)
+        assert len(world.drivers.requests) == 10
+
+    original = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    play(scene)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
