@@ -105,6 +105,15 @@ class Cluster:
         os.kill(record.pid, signal.SIGKILL)
         wait_for_end(record.pid)
 
+    def lose_power(self) -> None:
+        """Kill every process of the cluster at once, as when its machine loses power."""
+        pids = processes("quakegrid.services.", self.state_dir)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            wait_for_end(pid)
+
     def temporary_files(self) -> list[Path]:
         """What is in the folder for temporary files, and below."""
         return sorted((self.state_dir / "scratch").rglob("*"))

@@ -76,6 +76,12 @@ def _log_line(level: str, message: str, *, verbose: bool) -> str | None:
     return f"{level} {terminal_text.one_line(first)}" if first else None
 
 
+def _replayed(event: dict[str, Any]) -> str:
+    """How many of the tasks that are done were not computed again; empty if all of them were computed."""
+    count = event.get("replayed_count", 0)
+    return f", {count} of them from the journal" if count else ""
+
+
 class LineDisplay:
     """For files and pipes: words, and each quarter of an operation once."""
 
@@ -100,7 +106,7 @@ class LineDisplay:
         if quarter <= self._quarters.get(key, 0):
             return None
         self._quarters[key] = quarter
-        return f"{event['operation']}: {done} of {total} tasks done"
+        return f"{event['operation']}: {done} of {total} tasks done{_replayed(event)}"
 
     def ask(self, is_asking: bool) -> None:
         """Print the question; it is asked where stderr is a terminal, so that bars show it instead."""
@@ -133,7 +139,7 @@ class BarDisplay:
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("tasks"),
+            progress.TextColumn("tasks{task.fields[replayed]}", markup=False),
             progress.TimeElapsedColumn(),
             console=self._console,
         )
@@ -153,8 +159,9 @@ class BarDisplay:
     def _move(self, event: dict[str, Any]) -> None:
         key = (event.get("job_id"), event["operation"])
         if key not in self._bars:
-            self._bars[key] = self._progress.add_task(event["operation"], total=None)
-        self._progress.update(self._bars[key], completed=event["done_count"], total=event["total_count"])
+            self._bars[key] = self._progress.add_task(event["operation"], total=None, replayed="")
+        done, total = event["done_count"], event["total_count"]
+        self._progress.update(self._bars[key], completed=done, total=total, replayed=_replayed(event))
 
     def ask(self, is_asking: bool) -> None:
         """Show the question below the bars, or hide it."""

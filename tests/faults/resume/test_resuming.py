@@ -24,7 +24,7 @@ def killed(cluster: Cluster, folder: Path, outcome_count: int) -> Watched:
     """A calculation whose driver was killed when it had so many outcomes; nobody goes on with it."""
     watched = killing.start(cluster, CASE, folder, *SMALL)
     assert watched.wait_for(outcome_count)
-    watched.kill(["driver"])
+    watched.kill("driver")
     code, output = watched.finish()
     assert code == 1, output
     return watched
