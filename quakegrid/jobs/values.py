@@ -16,8 +16,8 @@ class Job:
     """One row of the job table; times are aware, in UTC; `size_mb` is in units of 1024 * 1024 bytes.
 
     `state_reason` says why the job failed or was aborted; it is empty if nobody said why.
-    `resume_count` says how often it was started again, and `replayed_count` how many outcomes of tasks were in
-    its journal then.
+    `resume_count` says how often it was started again, and `replayed_count` how many outcomes of tasks its
+    journal had then.
     """
 
     id: int

@@ -19,6 +19,7 @@ from quakegrid import errors
 from quakegrid.engine import configuration
 from quakegrid.engine.replay import digests, pins
 from quakegrid.engine.replay.job_journal import JobJournal, NoJournal, OutcomeJournal, Telling
+from quakegrid.engine.replay.ordered import JournalContent
 from quakegrid.journals import files
 from quakegrid.journals.files import JournalFile, JournalRoom
 from quakegrid.journals.records import RecordKind
@@ -98,6 +99,14 @@ class DriverJournals:
                 if job.calc_id in self._journals:
                     self._journals.pop(job.calc_id).end(is_complete=True)
             self._warn(jobctxs[0].calc_id, f"this calculation has no journal, so it cannot be resumed: {exc}")
+
+    def recorded_count(self, job_id: int) -> int:
+        """Outcomes of tasks in the journal of an earlier job; 0 if it has none here."""
+        try:
+            content = JournalContent(files.content_of(files.path_of(self.folder(), job_id)))
+        except OSError:
+            return 0
+        return len(content.outcomes)
 
     # --- while they run
 

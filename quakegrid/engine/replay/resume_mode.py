@@ -227,7 +227,12 @@ def _begin(each: _Again, driver: DriverProcess, changed: Sequence[str], *, is_by
     """
     job_id, journal = each.job.calc_id, each.journal
     said = json.dumps({"time_s": time.time(), "by_itself": is_by_itself}).encode()
-    journal.write(RecordKind.RESUMED, [said], int(is_by_itself))
+    try:
+        journal.write(RecordKind.RESUMED, [said], int(is_by_itself))
+    except OSError as exc:
+        raise errors.StateError(
+            f"job {job_id} cannot be resumed, since its journal cannot be written: {exc.strerror or exc}"
+        ) from None
     count = journal.replayed_count if journal.content.pins and not changed else 0
     driver.database.client.jobs.reopen(job_id, count)
     driver.database.take_up(job_id, each.row.calculation_mode, each.row.description)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import mmap
 import os
@@ -23,7 +24,7 @@ SERVICES = ("agent", "broker", "dbserver")
 
 def journal_of(cluster: Cluster, job_id: int) -> Path:
     """The journal of a job of this user."""
-    return files.path_of(cluster.state_dir / files.FOLDER / str(os.getuid()), job_id)
+    return files.path_of(files.own_folder(cluster.state_dir, getpass.getuser()), job_id)
 
 
 def outcome_count(fd: int) -> int:
@@ -74,6 +75,11 @@ class Watched:
     def wait_for_driver(self) -> None:
         """Wait until the first driver is gone."""
         wait_for_end(self.driver_pid)
+
+    @property
+    def byte_count(self) -> int:
+        """Of the journal."""
+        return os.fstat(self.fd).st_size
 
     def is_over(self) -> bool:
         """Whether the journal was removed, since the calculation is complete."""
@@ -131,4 +137,4 @@ def wait_until_there(is_there: Callable[[], bool], is_over: Callable[[], bool]) 
 
 
 def _journals(cluster: Cluster) -> list[Path]:
-    return list((cluster.state_dir / files.FOLDER).glob(f"*/*{files.SUFFIX}"))
+    return list((cluster.state_dir / files.FOLDER).glob(f"*/*/*{files.SUFFIX}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from tests.engine.cases import Case
 from tests.engine.exports import find_differences
 from tests.faults.resume import killing
-from tests.support.clusters import Cluster, running_cluster
+from tests.support.clusters import Cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.full, pytest.mark.timeout(1800)]
 
@@ -32,21 +31,13 @@ PARTS = (0.1, 0.5, 0.9)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster where calculations go on by themselves."""
-    root, home = tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")
-    with running_cluster(root, home, {"broker": {"resume": "auto"}}) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[Case, tuple[int, Path]]:
+def undisturbed(auto: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[Case, tuple[int, Path]]:
     """How many outcomes each calculation has undisturbed, and what it exports; filled as needed."""
 
     class Runs(dict[Case, tuple[int, Path]]):
         def __missing__(self, case: Case) -> tuple[int, Path]:
             folder = tmp_path_factory.mktemp("undisturbed") / "case"
-            count = killing.undisturbed_count(cluster, case, folder, *CASES[case])
+            count = killing.undisturbed_count(auto, case, folder, *CASES[case])
             assert count >= 5, "the three places are one"
             self[case] = count, folder / "exports"
             return self[case]
@@ -58,7 +49,7 @@ def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.folder)
 def test_killed_calculation_gives_the_same_numbers(
-    cluster: Cluster,
+    auto: Cluster,
     undisturbed: dict[Case, tuple[int, Path]],
     tmp_path: Path,
     *,
@@ -68,7 +59,7 @@ def test_killed_calculation_gives_the_same_numbers(
 ) -> None:
     """Whatever was killed, and wherever it was; what was recorded is not computed again."""
     count, expected = undisturbed[case]
-    watched = killing.start(cluster, case, tmp_path / "case", *CASES[case])
+    watched = killing.start(auto, case, tmp_path / "case", *CASES[case])
     if not watched.wait_for(math.ceil(count * part)):
         pytest.fail(watched.finish()[1])
 
@@ -78,9 +69,9 @@ def test_killed_calculation_gives_the_same_numbers(
     is_started_again = victim in DEADLY and not watched.is_over()
     watched.finish()
 
-    killing.wait_until_complete(cluster, watched.job_id + len(case.job_inis) - 1)
+    killing.wait_until_complete(auto, watched.job_id + len(case.job_inis) - 1)
     assert find_differences(expected, tmp_path / "case" / "exports") == []
     if is_started_again:
-        job = cluster.job(watched.job_id)
+        job = auto.job(watched.job_id)
         assert job["resume_count"] == 1
         assert job["replayed_count"] >= math.ceil(count * part)
