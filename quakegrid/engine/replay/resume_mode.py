@@ -75,7 +75,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
                 driver.database.log(asked.job_id, f"not resumed: {exc}", "WARNING")
             raise
         for each, changed in zip(again, changes, strict=True):
-            _begin(each, driver, changed, is_by_itself=asked.by_itself)
+            begin(each, driver, changed, is_by_itself=asked.by_itself)
         undo.pop_all()
     options = origin["options"]
     driver.weight, driver.cores_per_worker = options["weight"], options["cores_per_worker"]
@@ -87,7 +87,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Again:
+class Again:
     """A job that runs again: upstream's context of it, its journal, and its row."""
 
     job: Any
@@ -125,7 +125,7 @@ def _origin(job_id: int, folder: Path) -> dict[str, Any]:
 
 def _open(
     origin: Mapping[str, Any], driver: DriverProcess, undo: contextlib.ExitStack, patience_s: float
-) -> list[_Again]:
+) -> list[Again]:
     """Lock the journals of the jobs that are not complete.
 
     Raises:
@@ -146,13 +146,13 @@ def _open(
                 f"job {job.calc_id} is at work: its driver runs; to follow it: quakegrid attach {job.calc_id}"
             ) from None
         undo.callback(file.close)
-        again.append(_Again(job, driver.journals.take_over(job.calc_id, file), row))
+        again.append(Again(job, driver.journals.take_over(job.calc_id, file), row))
     if not again:
         raise errors.StateError("it is complete")
     return again
 
 
-def _check_state(each: _Again, driver: DriverProcess, *, is_by_itself: bool) -> None:
+def _check_state(each: Again, driver: DriverProcess, *, is_by_itself: bool) -> None:
     """Wait until the end of the first try is known, and refuse what must not be resumed.
 
     Raises:
@@ -174,7 +174,7 @@ def _check_state(each: _Again, driver: DriverProcess, *, is_by_itself: bool) -> 
         _check_by_itself(each, job.state, job.state_reason, driver.settings.max_resumes)
 
 
-def _check_by_itself(each: _Again, state: JobState, reason: str, max_resumes: int) -> None:
+def _check_by_itself(each: Again, state: JobState, reason: str, max_resumes: int) -> None:
     """Refuse to go on by itself after an abort, and where it dies again and again."""
     job_id, count = each.job.calc_id, each.journal.content.vain_count
     if state is JobState.ABORTED and reason not in stops.SIGNAL_WORDS.values():
@@ -187,7 +187,7 @@ def _check_by_itself(each: _Again, state: JobState, reason: str, max_resumes: in
         )
 
 
-def _changes(each: _Again, driver: DriverProcess, asked: argparse.Namespace) -> list[str]:
+def _changes(each: Again, driver: DriverProcess, asked: argparse.Namespace) -> list[str]:
     """What keeps the journal from being used; all is computed anew then.
 
     A job that did not come to run rests on nothing.
@@ -214,7 +214,7 @@ def _changes(each: _Again, driver: DriverProcess, asked: argparse.Namespace) -> 
     return changed
 
 
-def _begin(each: _Again, driver: DriverProcess, changed: Sequence[str], *, is_by_itself: bool) -> None:
+def begin(each: Again, driver: DriverProcess, changed: Sequence[str], *, is_by_itself: bool) -> None:
     """Make the job one that waits for its turn, and remove what the first try left.
 
     Nothing is removed before the dbserver has agreed. What goes wrong after that ends the job.
