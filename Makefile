@@ -159,6 +159,14 @@ fuzz: install ## Send bad input to every door of the services (MINUTES and INPUT
 bench-first: install ## Measure a first calculation against the plain engine (some minutes)
 	@$(PY) benchmarks/bench_first.py
 
+.PHONY: bench-compare
+bench-compare: install ## Compare what benchmarks measured last with the commit before (NAMES="first web")
+	@$(PY) -m benchmarks.compare $(NAMES)
+
+.PHONY: bench-medium
+bench-medium: install ## Measure calculations of a minute against the plain engine (half an hour)
+	@$(PY) -m benchmarks.bench_medium
+
 .PHONY: bench-dbserver
 bench-dbserver: install ## Measure the dbserver against upstream's DbServer (some minutes)
 	@$(PY) -m benchmarks.bench_dbserver

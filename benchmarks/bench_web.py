@@ -21,7 +21,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from benchmarks.web import pages
 from benchmarks.web import transfers as transfers_
 from quakegrid import testing
@@ -192,6 +193,7 @@ def main() -> int:
         memory_mib = transfers_.memory_mib(record.pid, "VmHWM")
     p99 = statistics.quantiles(latencies_ms, n=100)[98]
     return report(
+        "web",
         [
             Figure(f"list and status, {PAGES} pages, p50", statistics.median(latencies_ms), "ms"),
             Figure(f"list and status, {PAGES} pages, p99", p99, "ms", at_most=30),
@@ -203,7 +205,7 @@ def main() -> int:
             ),
             *large,
             Figure("memory of the web service, most", memory_mib, "MiB", at_most=150),
-        ]
+        ],
     )
 
 
