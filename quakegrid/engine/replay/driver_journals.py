@@ -98,7 +98,7 @@ class DriverJournals:
             for job in jobctxs:
                 if job.calc_id in self._journals:
                     self._journals.pop(job.calc_id).end(is_complete=True)
-            self._warn(jobctxs[0].calc_id, f"this calculation has no journal, so it cannot be resumed: {exc}")
+            self._warn(jobctxs[0].calc_id, _without(exc))
 
     def recorded_count(self, job_id: int) -> int:
         """Outcomes of tasks in the journal of an earlier job; 0 if it has none here."""
@@ -180,7 +180,7 @@ class DriverJournals:
 
     def _warn_without(self, journal: JobJournal, exc: OSError) -> None:
         job_id = next(number for number, each in self._journals.items() if each is journal)
-        self._warn(job_id, f"this calculation has no journal, so it cannot be resumed: {exc}")
+        self._warn(job_id, _without(exc))
 
     def _room(self) -> JournalRoom:
         return JournalRoom(self.folder(), self._settings.journal_bytes)
@@ -196,6 +196,11 @@ class DriverJournals:
             self._start_again()
 
         return Telling(lambda text: self._warn(job_id, text), lambda text: self._note(job_id, text), diverged)
+
+
+def _without(exc: Exception) -> str:
+    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    return f"this calculation has no journal, so it cannot be resumed: {reason}"
 
 
 def origin_of(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def mount_disk(cluster: Cluster) -> Iterator[MountDisk]:
 
     yield mount
     for path in mounted:
-        subprocess.run(["umount", str(path)], check=True)
+        subprocess.run(["umount", "--lazy", str(path)], check=True)  # this process has a journal open
 
 
 def change_journal(path: Path, change: Callable[[list[Record]], None]) -> None:

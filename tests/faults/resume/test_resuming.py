@@ -16,8 +16,8 @@ from tests.support.clusters import Cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CASE = Case("event_based/case_6")
-# Some seconds of work.
-SMALL = ("-p", "ses_per_logic_tree_path=100")
+# Nine tasks, of some seconds together.
+SMALL = ("-p", "ses_per_logic_tree_path=20")
 
 
 def killed(cluster: Cluster, folder: Path, outcome_count: int) -> Watched:
