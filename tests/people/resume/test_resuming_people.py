@@ -15,6 +15,7 @@ from tests.people.accounts import ANNA, BEN, SERVICE
 from tests.people.browser import Browser, packed
 from tests.people.cluster import PeopleCluster
 from tests.people.conftest import CASE
+from tests.people.machine import CAPABILITIES
 from tests.support.nodes import wait_until
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
@@ -25,12 +26,14 @@ RUN = "/v1/calc/run"
 
 @pytest.fixture(scope="module")
 def job_ini(engine: PeopleCluster) -> Path:
-    """A calculation of Anna's with nine tasks, of some seconds."""
+    """A calculation of Anna's with nine tasks, of some seconds, on a cluster that has loaded the engine."""
     folder = engine.machine.path(LONG)
     job_ini = testing.copy_engine_case("event_based/case_6", folder) / "job.ini"
     text = job_ini.read_text(encoding="utf-8")
     job_ini.write_text(text.replace("ses_per_logic_tree_path = 30", "ses_per_logic_tree_path = 10"))
     subprocess.run(["chown", "-R", f"{ANNA.uid}:{ANNA.uid}", folder], check=True)
+    loaded = engine.quakegrid(ANNA.name, "run", CASE / "job.ini", timeout_s=TIMEOUT_S)
+    assert loaded.returncode == 0, loaded.stderr + engine.log("agent")
     return LONG / "job.ini"
 
 
@@ -49,19 +52,24 @@ def wait_for_outcomes(engine: PeopleCluster, job_id: int, count: int) -> Path:
     return journal
 
 
+@pytest.mark.parametrize("victim", ["driver", "agent"])
 def test_calculation_of_the_web_goes_on_as_its_person(
-    engine: PeopleCluster, web: Browser, job_ini: Path
+    engine: PeopleCluster, web: Browser, job_ini: Path, victim: str
 ) -> None:
-    """When its driver is killed; nobody asks for it."""
+    """When its driver is killed, or the agent is restarted; nobody asks for it."""
     answer = web.send(ANNA.name, RUN, packed(engine.machine.path(job_ini.parent)))
     assert answer.status == 200, answer.text + engine.log("agent")
     job_id = answer.json["job_id"]
     journal = wait_for_outcomes(engine, job_id, 3)
     first_pid = engine.json(SERVICE.name, "jobs", "show", job_id)["pid"]
 
-    killed = engine.machine.run(ANNA.name, "kill", "-9", first_pid)
+    if victim == "driver":
+        killed = engine.machine.run(ANNA.name, "kill", "-9", first_pid)
+        assert killed.returncode == 0, killed.stderr
+    else:
+        engine.stop("agent")
+        engine.start("agent", CAPABILITIES)
 
-    assert killed.returncode == 0, killed.stderr
     end_s = time.monotonic() + TIMEOUT_S
     while web.get(ANNA.name, f"/v1/calc/{job_id}/status").json["status"] != "complete":
         log = engine.quakegrid(SERVICE.name, "jobs", "logs", job_id).stdout
