@@ -87,7 +87,9 @@ def bring_up(
     ):
         before = local_services.running(config.load_settings(state_dir))
         if "agent" in before and cores is not None:
-            raise errors.StateError("the cluster runs already; `quakegrid down`, then `up --cores` again")
+            raise errors.StateError(
+                f"the cluster runs already; `agentctl cores {cores}` changes its cores, and loses no task"
+            )
         own_cluster.prepare_state(state_dir, authkeys.new_authkey, cores, tries_engine=tries_engine)
         settings = config.load_settings(state_dir)
         missing = tuple(name for name in service_files.SERVICES if name not in before)

@@ -20,9 +20,11 @@ from quakegrid.settings import authkeys
 
 if TYPE_CHECKING:
     from quakegrid.install.machine import Machine
-    from quakegrid.install.plan import Choice, Step
+    from quakegrid.install.plan import Choice
+    from quakegrid.install.steps import Step
 
 ROOT = Path("/")
+LONGEST_INPUT = 10_000
 # Any address of another machine will do: nothing is sent.
 _FAR_AWAY = ("192.0.2.1", 9)
 _root_option = click.option(
@@ -48,6 +50,14 @@ _yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
     default="",
     help="The master, as nodes reach it (default: on the master its own address, on a node what "
     "openquake.cfg says).",
+)
+@click.option(
+    "--token",
+    default="",
+    metavar="TOKEN",
+    envvar="QUAKEGRID_TOKEN",
+    help="For a node: join with what `quakegrid token create --node` has printed on the master, in place of "
+    "the cluster's key; - reads it from stdin.",
 )
 @click.option(
     "--prefix",
@@ -77,8 +87,9 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     older QuakeGrid; services that run are not restarted. People who are put into the group quakegrid-users
     start calculations, which run as their own accounts. Needs root.
     """
-    from quakegrid.install import accounts, environments, plan  # noqa: PLC0415 - as above
-    from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
+    from quakegrid.install import accounts, environments, first_start, plan  # noqa: PLC0415 - as above
+    from quakegrid.install import steps as kinds  # noqa: PLC0415 - as above
+    from quakegrid.install.machine import Machine, owner_ids  # noqa: PLC0415 - as above
 
     if sys.prefix == sys.base_prefix:
         raise errors.UsageError(
@@ -90,7 +101,7 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
         environments.check(environments.look(Path(sys.prefix)))
     choice, text = _choice(machine, **wanted)
     is_node = choice.role is plan.Role.NODE
-    ids = machine.owner_ids(choice.prefix / "shared") if is_node else plan.NO_IDS
+    ids = owner_ids(machine, choice.prefix / "shared") if is_node else plan.NO_IDS
     wanted_steps = plan.steps(choice, text, authkeys.new_authkey(), ids)
     if machine.is_real:
         accounts.refuse_halves(wanted_steps)
@@ -101,18 +112,20 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
         return
     say(f"To make this machine a {role}{'' if root == ROOT else f', below {root}'}:")
     for step in steps:
-        say(f"  {plan.in_words(step)}")
+        say(f"  {kinds.in_words(step)}")
     if dry_run:
         return
     _confirm(yes=yes)
     is_upgrade = bool(machine.read_notes().files)
     machine.apply(steps, lambda _: None)
+    if machine.is_real and not is_node:
+        first_start.wait_for_dbserver(plan.STATE_DIR)
     next_words = _upgrade_words() if is_upgrade else _next_words(choice, _people_group(wanted_steps))
     say(f"This machine is a {role}. {next_words}")
 
 
 def _choice(
-    machine: Machine, *, role: str, master: str, members: tuple[str, ...], **wanted: Any
+    machine: Machine, *, role: str, master: str, members: tuple[str, ...], token: str, **wanted: Any
 ) -> tuple[Choice, str | None]:
     """The administrator's choice, and the text of `openquake.cfg`, None if it cannot be read."""
     from quakegrid.install import plan  # noqa: PLC0415 - as above
@@ -127,7 +140,16 @@ def _choice(
         master = master or _named_master(text) or _own_address()
     caller = os.environ.get("SUDO_USER", "")
     members = members or ((caller,) if caller not in {"", plan.ROOT_USER} else ())
-    choice = plan.Choice(the_role, master, venv=Path(sys.prefix), config=site, members=members, **wanted)
+    choice = plan.Choice(
+        the_role,
+        master,
+        venv=Path(sys.prefix),
+        config=site,
+        members=members,
+        token=sys.stdin.read(LONGEST_INPUT).strip() if token == "-" else token,  # noqa: S105  a dash
+        is_certified=the_role is plan.Role.NODE and machine.has_certificate(),
+        **wanted,
+    )
     return choice, text
 
 
@@ -202,7 +224,7 @@ def _upgrade_words() -> str:
 
 
 def _people_group(steps: Sequence[Step]) -> str:
-    from quakegrid.install.plan import MakeGroup  # noqa: PLC0415 - as above
+    from quakegrid.install.steps import MakeGroup  # noqa: PLC0415 - as above
 
     return next(step.name for step in steps if isinstance(step, MakeGroup))
 
@@ -213,8 +235,8 @@ def _next_words(choice: Choice, group: str) -> str:
     if choice.role.value == "node":
         return f"On the master, `{as_user} status` shows it within seconds.\n{people}"
     return (
-        f"Nodes need {choice.config}, which holds the cluster's key: through a file server, or by\n"
-        f"  scp -p {choice.config} root@NODE:{choice.config}\n"
-        f"and then `quakegrid install --role node --master {choice.master}`. Next: `{as_user} doctor`\n"
+        "A node needs the environment at the same place, and what this prints (N: how many nodes):\n"
+        f"  {as_user} token create --node --uses N\n"
+        f"There: `quakegrid install --role node --token TOKEN`. To check: `{as_user} doctor`\n"
         f"{people}"
     )

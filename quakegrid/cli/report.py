@@ -36,13 +36,7 @@ _HOUR_S = 3600.0
     metavar="FILE",
     help="Draw busy cores over time.",
 )
-@click.option(
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json: complete and stable, for scripts.",
-)
+@options.plain_output_option
 def report(number: int, png: Path | None, output: str) -> None:
     """Show where the cores' time went during a calculation.
 
@@ -157,13 +151,16 @@ def _print_report(found: JobReport) -> None:
         ("all", found.core_s),
     )
     click.echo()
+    is_long = found.core_s >= _HOUR_S
     render.print_table(
         [
-            [name, f"{s / _HOUR_S:.4f}", f"{s / found.core_s:.1%}" if found.core_s else "-"]
+            [name, s / _HOUR_S if is_long else s, f"{s / found.core_s:.1%}" if found.core_s else "-"]
             for name, s in shares
         ],
-        ["cores", "core-hours", "share"],
+        ["cores", "core-hours" if is_long else "core-seconds", "share"],
     )
+    if found.is_running:
+        click.echo("Tasks that are running now count when they are done.")
     facts = {
         "wall time, s": found.wall_s,
         "workers": found.worker_count,

@@ -1,4 +1,4 @@
-"""The files of journals: one for each calculation, in a folder of the person below the state directory.
+"""The files of journals, in a folder of the person below the state directory: one for each calculation.
 
     journals/<number of an account>/of-<person>/<job>.journal
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
+import itertools
 import mmap
 import os
 import secrets
@@ -26,6 +28,8 @@ from quakegrid.journals import records
 from quakegrid.journals.records import Placed
 
 FOLDER = "journals"
+# Below a person's folder: the journals of calls of functions, in a folder for each name.
+CALLS = "calls"
 SUFFIX = ".journal"
 # People make folders of their own there, and see no others'.
 SHARED_MODE = 0o1733
@@ -72,12 +76,12 @@ def clear_place(state_dir: Path, uid: int) -> str:
     return f"an entry of user {found.st_uid}"
 
 
-def own_folder(state_dir: Path, person: str) -> Path:
+def own_folder(state_dir: Path, person: str = "") -> Path:
     """The folder of a person who has this process's account; made if it does not exist.
 
     Args:
         state_dir: has the shared folder.
-        person: their name.
+        person: their name; empty for whoever runs this process.
     Raises:
         OSError: it cannot be made, or is somebody else's, or is open to others, who may have
             moved one of ours here: journals hold pickles.
@@ -85,14 +89,14 @@ def own_folder(state_dir: Path, person: str) -> Path:
     folder = state_dir / FOLDER / str(os.getuid())
     if not folder.parent.exists():
         make_shared(state_dir)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
-    if found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is open to others")
-    own = folder / f"of-{quote(person, safe='')}"
-    own.mkdir(mode=0o700, exist_ok=True)
+    own = folder / f"of-{quote(person or getpass.getuser(), safe='')}"
+    for each in (folder, own):
+        each.mkdir(mode=0o700, exist_ok=True)
+        found = each.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError(f"{each} belongs to somebody else")
+        if found.st_mode & 0o077:
+            raise PermissionError(f"{each} is open to others")
     return own
 
 
@@ -205,7 +209,7 @@ class JournalRoom:
         self._folder, self._limit_bytes = folder, limit_bytes
 
     def why_full(self, own_bytes: int) -> str:
-        """Why a journal may not grow; empty if it may. Older journals make room for it.
+        """Why a journal may not grow; empty if it may. Journals that were not used for longest make room.
 
         Args:
             own_bytes: its size.
@@ -222,28 +226,28 @@ class JournalRoom:
     def remove_outdated(self) -> None:
         """Remove journals that were kept for long enough."""
         oldest_s = time.time() - KEEP_DAYS * 86400
-        for path, _size in self._all():
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < oldest_s:
-                    _remove_unused(path)
+        for written_s, path, _size in self._all(f"*{SUFFIX}"):
+            if written_s < oldest_s:
+                _remove_unused(path)
 
     def _remove_oldest(self) -> None:
-        """Remove the oldest journals that no driver has, while all together are too large."""
-        found = self._all()
-        surplus = sum(size for _path, size in found) - self._limit_bytes
-        for path, size in found:
+        """Remove the oldest journals that nobody has, while all together are too large."""
+        found = self._all(f"*{SUFFIX}", f"{CALLS}/*/*{SUFFIX}")
+        surplus = sum(size for _written_s, _path, size in found) - self._limit_bytes
+        for _written_s, path, size in found:
             if surplus <= 0:
                 return
             if _remove_unused(path):
                 surplus -= size
 
-    def _all(self) -> list[tuple[Path, int]]:
-        """All journals and their sizes, those of the oldest calculations first."""
+    def _all(self, *patterns: str) -> list[tuple[float, Path, int]]:
+        """When journals were last written, their paths and sizes; the oldest first."""
         found = []
-        for path in self._folder.glob(f"*{SUFFIX}"):
-            with contextlib.suppress(OSError, ValueError):
-                found.append((int(path.stem), path, path.stat().st_size))
-        return [(path, size) for _number, path, size in sorted(found)]
+        for path in itertools.chain.from_iterable(map(self._folder.glob, patterns)):
+            with contextlib.suppress(OSError):
+                seen = path.stat()
+                found.append((seen.st_mtime, path, seen.st_size))
+        return sorted(found)
 
 
 def _remove_unused(path: Path) -> bool:

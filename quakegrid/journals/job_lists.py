@@ -13,7 +13,7 @@ import os
 MAX_JOBS = 1000
 # Each line has a number of at most 19 digits and its end.
 SIZE = 40 * MAX_JOBS
-# A driver writes it when its jobs have their place in the queue.
+# A driver writes it when its jobs have their place in the queue, each driver once.
 PLACED = b"placed"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -56,8 +56,9 @@ class JobList:
         self._place = place
 
     def add(self, line: bytes) -> None:
-        """Add a line, unless it is there. A list that is full stays as it is."""
+        """Add a line. An id that is there is not added, and a list that is full stays as it is."""
         there = ctypes.string_at(self._place, SIZE).partition(b"\0")[0]
         data = line + b"\n"
-        if line not in there.split() and len(there) + len(data) <= SIZE:
+        is_new = line == PLACED or line not in there.split()
+        if is_new and len(there) + len(data) <= SIZE:
             ctypes.memmove(self._place + len(there), data, len(data))

@@ -1,7 +1,8 @@
 """The reference of all settings, as Markdown: `python -m quakegrid.settings.reference`.
 
 Sections, keys, defaults and what is allowed are those that the functions of `sections.py` ask the
-reader for; only the sentence on what a key means stands here. `make reference` writes docs/configuration.md.
+reader for; only the sentence on what a key means stands here. `make reference` writes
+docs/reference/settings.md.
 """
 
 from __future__ import annotations
@@ -138,7 +139,10 @@ MEANINGS = {
         "certificate",
     ): "the site's certificate (PEM, with the chain); default off loopback: one of the cluster's own CA",
     ("web", "hosts"): "more names by which people reach the web service; it answers to no others",
-    ("web", "mode"): "who may look; default: `PUBLIC` on loopback, else `RESTRICTED` ([web](web.md))",
+    (
+        "web",
+        "mode",
+    ): "who may look; default: `PUBLIC` on loopback, else `RESTRICTED` ([more](../how-to/open-the-web.md))",
     ("web", "origins"): "other sites whose pages may ask the web service, with a token",
     ("web", "private_key"): "the key of `certificate`",
     ("web", "proxies"): "proxies in front of the web service, which are believed from where somebody asks",

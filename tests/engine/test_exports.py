@@ -68,3 +68,17 @@ def test_find_differences_reports_missing_and_unexpected_files(tmp_path: Path) -
     differences = find_differences(expected, actual)
 
     assert differences == ["realizations.csv: not exported", "events.csv: not expected"]
+
+
+def test_rows_without_an_order_are_matched_by_their_values(tmp_path: Path) -> None:
+    """Where the caller says that a file has none; values are compared as ever."""
+    expected = write(tmp_path / "expected", 1, "site_id,poe\n0,0.1\n1,0.2\n")
+    actual = write(tmp_path / "actual", 1, "site_id,poe\n1,0.2000001\n0,0.1\n")
+    wrong = write(tmp_path / "wrong", 1, "site_id,poe\n1,0.1\n0,0.2\n")
+
+    def is_unordered(name: str) -> bool:
+        return name == "hazard_curve-mean-SA(0.1).csv"
+
+    assert find_differences(expected, actual, is_unordered) == []
+    assert len(find_differences(expected, actual)) == 2
+    assert len(find_differences(expected, wrong, is_unordered)) == 2

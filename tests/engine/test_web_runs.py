@@ -366,7 +366,7 @@ def test_calculation_outlives_the_service(cluster: Cluster, ours: Server, model:
 
 def test_example_of_the_manual_runs(ours: Server, model: Path, tmp_path: Path) -> None:
     """Sends, follows and downloads with plain httpx, in thirty lines."""
-    text = (REPOSITORY / "docs" / "web.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "how-to" / "http-api.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(example.splitlines()) <= 30
     (tmp_path / "model.zip").write_bytes(archive_of(model))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import mmap
 import os
@@ -24,7 +23,7 @@ SERVICES = ("agent", "broker", "dbserver")
 
 def journal_of(cluster: Cluster, job_id: int) -> Path:
     """The journal of a job of this user."""
-    return files.path_of(files.own_folder(cluster.state_dir, getpass.getuser()), job_id)
+    return files.path_of(files.own_folder(cluster.state_dir), job_id)
 
 
 def outcome_count(fd: int) -> int:

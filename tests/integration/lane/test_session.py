@@ -23,7 +23,7 @@ from quakegrid.session import worker_output
 from quakegrid.session.lane_tasks import LaneTask
 from quakegrid.session.options import Patience, SessionOptions
 from quakegrid.session.session import Session
-from quakegrid.session.stream import StreamState
+from quakegrid.session.stream_rules import StreamState
 from quakegrid.settings import config, lane_secrets
 from quakegrid.testing import fake_lane
 from quakegrid.testing.fake_broker import FakeBroker
@@ -224,13 +224,13 @@ def test_closed_session_opens_no_stream_any_more(played: Played) -> None:
         with lock.lock:
             played.broker.break_stream()
             thread = lock.waiting.get(timeout=WAIT_S)
-            found._stream._state = StreamState.CLOSED
+            found._stream._rules.state = StreamState.CLOSED
         thread.join(WAIT_S)
 
         assert thread.name == "session"
         assert not thread.is_alive()
         assert played.broker.requests.empty()
-        found._stream._state = StreamState.ADMITTED  # so that `close` does its work
+        found._stream._rules.state = StreamState.ADMITTED  # so that `close` does its work
 
 
 class ObservedLock:

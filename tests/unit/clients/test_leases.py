@@ -62,6 +62,19 @@ def test_deadlines_pause_gives_the_lost_time_back() -> None:
     assert deadlines.has_ended(1, 130.0)
 
 
+def test_no_hold_ends_while_nobody_takes_renewals() -> None:
+    """The next beat of the event loop tells for how long, and every hold gets that time."""
+    deadlines = HoldDeadlines(beat_s=0.0)
+    deadlines.extend(1, 30.0, 0.0)
+
+    assert deadlines.beat(1.5) == 0.0
+    assert deadlines.ended(100.0) == []
+    assert not deadlines.has_ended(1, 100.0)
+    assert deadlines.beat(101.5) == 100.0
+    assert deadlines.next_s() == 130.0
+    assert deadlines.beat(130.0) > 0.0
+
+
 class Clock:
     """A clock that a test sets."""
 

@@ -76,7 +76,7 @@ def test_login_of_qgis_works(team: Team) -> None:
 
         assert (right.status_code, right.text) == (200, "Successful login")
         name, *attributes = right.headers["set-cookie"].split("; ")
-        assert name.startswith("sessionid=qgw_")
+        assert name.startswith("__Host-sessionid=qgw_")
         assert set(attributes) == {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"}
         assert [job["id"] for job in web.get("/v1/calc/list").json()] == [
             team.jobs["shared"],
