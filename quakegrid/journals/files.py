@@ -11,6 +11,7 @@ calculation is started twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import getpass
 import itertools
@@ -168,9 +169,16 @@ class JournalFile:
             self.fd = -1
 
 
-def append(file: JournalFile, placed: Placed | None, record: records.Record) -> Placed:
+def append(
+    file: JournalFile, placed: Placed | None, record: records.Record, patience_s: float = 0.0
+) -> Placed:
     """Write one record at once behind another one; what was behind that is dropped.
 
+    Args:
+        file: the journal.
+        placed: the last record to keep.
+        record: to write.
+        patience_s: how long to wait for room on a full disk.
     Raises:
         OSError: it cannot be written.
     """
@@ -178,11 +186,27 @@ def append(file: JournalFile, placed: Placed | None, record: records.Record) -> 
     parts, checksum = records.encode(record, before)
     os.ftruncate(file.fd, start)
     data = b"".join(parts)
-    if os.pwrite(file.fd, data, start) != len(data):
-        os.ftruncate(file.fd, start)
-        raise OSError("the disk is full")
+    end_s = time.monotonic() + patience_s
+    while not _has_written(file.fd, data, start):
+        if time.monotonic() >= end_s:
+            raise OSError(errno.ENOSPC, "the disk is full")
+        time.sleep(POLL_S)
     os.fdatasync(file.fd)
     return Placed(record, start + len(data), checksum)
+
+
+def _has_written(fd: int, data: bytes, start: int) -> bool:
+    """Write all at a place; False, and nothing is there, if the disk has no room for it."""
+    try:
+        written = os.pwrite(fd, data, start)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        written = 0
+    if written != len(data):
+        os.ftruncate(fd, start)
+        return False
+    return True
 
 
 def _lock(fd: int, end_s: float) -> None:

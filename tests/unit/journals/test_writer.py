@@ -207,3 +207,28 @@ def test_place_that_others_have_taken_is_cleared(tmp_path: Path) -> None:
         assert not other.is_symlink()
         assert not other.exists()
     assert own.exists()
+
+
+def test_record_that_must_be_there_waits_for_room(file: JournalFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For so long as it may; a try that failed leaves nothing, and other errors are told at once."""
+    write, answers = os.pwrite, list[object]()
+
+    def full_at_first(fd: int, data: bytes, place: int) -> int:
+        answer = answers.pop(0) if answers else None
+        if isinstance(answer, OSError):
+            raise answer
+        return write(fd, data[:10] if answer else data, place)
+
+    monkeypatch.setattr(os, "pwrite", full_at_first)
+    monkeypatch.setattr(files, "POLL_S", 0.001)
+    answers[:] = [OSError(errno.ENOSPC, "full"), "a part of it", OSError(errno.EDQUOT, "full")]
+    placed = files.append(file, None, OUTCOMES[3], 60.0)
+    assert answers == []
+    assert numbers(file) == [3]
+    answers[:] = ["a part of it"]
+    with pytest.raises(OSError, match="the disk is full"):
+        files.append(file, placed, OUTCOMES[4])
+    assert os.fstat(file.fd).st_size == placed.end
+    answers[:] = [OSError(errno.EIO, "broken"), None]
+    with pytest.raises(OSError, match="broken"):
+        files.append(file, placed, OUTCOMES[4], 60.0)
