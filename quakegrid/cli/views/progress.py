@@ -111,7 +111,8 @@ class LineDisplay:
         if quarter <= self._quarters.get(key, 0):
             return None
         self._quarters[key] = quarter
-        return f"{event['operation']}: {done} of {total} tasks done{_replayed(event, ', {} of them from the journal')}"
+        replayed = _replayed(event, ", {} of them from the journal")
+        return f"{event['operation']}: {done} of {total} tasks done{replayed}"
 
     def ask(self, is_asking: bool) -> None:
         """Print the question; it is asked where stderr is a terminal, so that bars show it instead."""
