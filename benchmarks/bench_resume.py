@@ -113,7 +113,7 @@ def medium(with_journal: Cluster, without: Cluster, root: Path) -> Iterator[Figu
     watched = killing.start(with_journal, CASE, root / "killed", *MEDIUM)
     assert watched.wait_for(int(PART * journaled[0].outcome_count)), "it was complete before the kill"
     start_s = time.perf_counter()
-    watched.kill(["driver"])
+    watched.kill("driver")
     code, output = watched.finish()
     assert code == 0, output
     rest_s = time.perf_counter() - start_s

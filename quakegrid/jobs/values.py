@@ -16,7 +16,8 @@ class Job:
     """One row of the job table; times are aware, in UTC; `size_mb` is in units of 1024 * 1024 bytes.
 
     `state_reason` says why the job failed or was aborted; it is empty if nobody said why.
-    `resume_count` says how often it was started again.
+    `resume_count` says how often it was started again, and `replayed_count` how many outcomes of tasks its
+    journal had then.
     """
 
     id: int
@@ -35,6 +36,7 @@ class Job:
     relevant: bool = True
     state_reason: str = ""
     resume_count: int = 0
+    replayed_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
              records.py   the format, and how much of a file can be believed; pure
              files.py     folder, locks, sizes: which journals there are, and which are removed
              named.py     journals of calls, which programs ask for by name
+    driver > job_lists.py > agent    which jobs a driver has, for whoever starts the next one
 
 `quakegrid.engine.replay` knows what the outcomes of a calculation mean, and when they may be used again;
 `quakegrid.sdk.answers` the same of calls. Read `records.py` first.

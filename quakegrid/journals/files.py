@@ -1,5 +1,9 @@
 """The files of journals, in a folder of the person below the state directory: one for each calculation.
 
+    journals/<number of an account>/of-<person>/<job>.journal
+
+Persons without an account of their own share one, and its folder; each has a folder in that.
+
 A driver locks the journals of its jobs while it lives. So a journal that can be locked has no driver, and no
 calculation is started twice.
 """
@@ -7,14 +11,18 @@ calculation is started twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import getpass
 import itertools
 import mmap
 import os
+import secrets
 import stat
 import time
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from quakegrid import errors
 from quakegrid.journals import records
@@ -46,9 +54,35 @@ def make_shared(state_dir: Path) -> None:
         folder.chmod(SHARED_MODE)
 
 
-def own_folder(state_dir: Path) -> Path:
-    """The folder of this process's user; made if it does not exist.
+def clear_place(state_dir: Path, uid: int) -> str:
+    """Move away what others have put where the folder of an account goes; says what was there, if anything.
 
+    For the owner of the shared folder, before a driver starts: people can make entries there, and nobody
+    else can remove them.
+
+    Args:
+        state_dir: has the shared folder.
+        uid: of the account.
+    Raises:
+        OSError: it cannot be moved.
+    """
+    place = state_dir / FOLDER / str(uid)
+    try:
+        found = place.lstat()
+    except FileNotFoundError:
+        return ""
+    if found.st_uid == uid and stat.S_ISDIR(found.st_mode):
+        return ""
+    place.rename(place.with_name(f"not-of-{uid}-{secrets.token_hex(4)}"))
+    return f"an entry of user {found.st_uid}"
+
+
+def own_folder(state_dir: Path, person: str = "") -> Path:
+    """The folder of a person who has this process's account; made if it does not exist.
+
+    Args:
+        state_dir: has the shared folder.
+        person: their name; empty for whoever runs this process.
     Raises:
         OSError: it cannot be made, or is somebody else's, or is open to others, who may have
             moved one of ours here: journals hold pickles.
@@ -56,13 +90,15 @@ def own_folder(state_dir: Path) -> Path:
     folder = state_dir / FOLDER / str(os.getuid())
     if not folder.parent.exists():
         make_shared(state_dir)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
-    if found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is open to others")
-    return folder
+    own = folder / f"of-{quote(person or getpass.getuser(), safe='')}"
+    for each in (folder, own):
+        each.mkdir(mode=0o700, exist_ok=True)
+        found = each.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError(f"{each} belongs to somebody else")
+        if found.st_mode & 0o077:
+            raise PermissionError(f"{each} is open to others")
+    return own
 
 
 def path_of(folder: Path, job_id: int) -> Path:
@@ -133,9 +169,16 @@ class JournalFile:
             self.fd = -1
 
 
-def append(file: JournalFile, placed: Placed | None, record: records.Record) -> Placed:
+def append(
+    file: JournalFile, placed: Placed | None, record: records.Record, patience_s: float = 0.0
+) -> Placed:
     """Write one record at once behind another one; what was behind that is dropped.
 
+    Args:
+        file: the journal.
+        placed: the last record to keep.
+        record: to write.
+        patience_s: how long to wait for room on a full disk.
     Raises:
         OSError: it cannot be written.
     """
@@ -143,11 +186,27 @@ def append(file: JournalFile, placed: Placed | None, record: records.Record) -> 
     parts, checksum = records.encode(record, before)
     os.ftruncate(file.fd, start)
     data = b"".join(parts)
-    if os.pwrite(file.fd, data, start) != len(data):
-        os.ftruncate(file.fd, start)
-        raise OSError("the disk is full")
+    end_s = time.monotonic() + patience_s
+    while not _has_written(file.fd, data, start):
+        if time.monotonic() >= end_s:
+            raise OSError(errno.ENOSPC, "the disk is full")
+        time.sleep(POLL_S)
     os.fdatasync(file.fd)
     return Placed(record, start + len(data), checksum)
+
+
+def _has_written(fd: int, data: bytes, start: int) -> bool:
+    """Write all at a place; False, and nothing is there, if the disk has no room for it."""
+    try:
+        written = os.pwrite(fd, data, start)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        written = 0
+    if written != len(data):
+        os.ftruncate(fd, start)
+        return False
+    return True
 
 
 def _lock(fd: int, end_s: float) -> None:

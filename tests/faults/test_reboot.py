@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.clusters import Cluster, processes, running_cluster, wait_for_end
+from tests.support.clusters import running_cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.full, pytest.mark.timeout(900)]
 # A driver's lease, and the dbserver's next look at it.
@@ -27,7 +24,7 @@ def test_reboot_ends_what_executed_and_what_waited(
         second = cluster.start("run", quick)
         second.wait_for("waiting for job")
 
-        lose_power(cluster)
+        cluster.lose_power()
         first.finish()
         second.finish()
         start_s = time.monotonic()
@@ -39,13 +36,3 @@ def test_reboot_ends_what_executed_and_what_waited(
         assert again.returncode == 0, again.stderr
         assert following.returncode == 0, following.stderr
         assert [job["state"] for job in cluster.json("jobs", "list")] == ["complete", "failed", "failed"]
-
-
-def lose_power(cluster: Cluster) -> None:
-    """Kill every process of the cluster."""
-    pids = processes("quakegrid.services.", cluster.state_dir)
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    for pid in pids:
-        wait_for_end(pid)

@@ -10,6 +10,7 @@ import pytest
 from quakegrid import testing
 from tests.people import numba_caches
 from tests.people.accounts import ANNA, SERVICE, USERS_GROUP, WORKER
+from tests.people.browser import Browser
 from tests.people.cluster import PeopleCluster, Sections, configuration, running_cluster
 from tests.people.machine import CAPABILITIES, Machine, refusal
 from tests.people.workers import WorkerOrders
@@ -50,6 +51,16 @@ def engine() -> Iterator[PeopleCluster]:
         subprocess.run(["chown", "-R", f"{ANNA.uid}:{ANNA.uid}", machine.path(CASE)], check=True)
         with running_cluster(machine, WITH_ENGINE, environ={"NUMBA_CACHE_DIR": str(KERNELS)}) as cluster:
             yield cluster
+
+
+@pytest.fixture(scope="module")
+def web(engine: PeopleCluster) -> Iterator[Browser]:
+    """The web service of the cluster with the engine."""
+    engine.start("web")
+    try:
+        yield Browser(engine)
+    finally:
+        engine.stop("web")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,16 +22,6 @@ from tests.support.nodes import wait_until
 RUN = "/v1/calc/run"
 TIMEOUT_S = 250.0
 INPUTS = ANNA.home / "oqdata" / "web-inputs"
-
-
-@pytest.fixture(scope="module")
-def web(engine: PeopleCluster) -> Iterator[Browser]:
-    """The web service of the cluster with the engine."""
-    engine.start("web")
-    try:
-        yield Browser(engine)
-    finally:
-        engine.stop("web")
 
 
 @pytest.fixture(scope="module")

@@ -98,12 +98,21 @@ class Cluster:
         for pid in self.children():
             wait_for_end(pid)
 
-    def kill_service(self, name: str) -> None:
-        """Kill a service and wait until it is gone."""
+    def kill_service(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Kill a service, or tell it to end, and wait until it is gone."""
         record = service_files.read(config.load_settings(self.state_dir, self.environ), name)
         assert record is not None
-        os.kill(record.pid, signal.SIGKILL)
+        os.kill(record.pid, number)
         wait_for_end(record.pid)
+
+    def lose_power(self) -> None:
+        """Kill every process of the cluster at once, as when its machine loses power."""
+        pids = processes("quakegrid.services.", self.state_dir)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            wait_for_end(pid)
 
     def temporary_files(self) -> list[Path]:
         """What is in the folder for temporary files, and below."""

@@ -106,6 +106,7 @@ class Job(_message.Message):
     RELEVANT_FIELD_NUMBER: _builtins.int
     STATE_REASON_FIELD_NUMBER: _builtins.int
     RESUME_COUNT_FIELD_NUMBER: _builtins.int
+    REPLAYED_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     description: _builtins.str
     """At most 1048576 characters; in lists and watches at most 1000, the last one "…" if it was cut. The other
@@ -135,6 +136,10 @@ class Job(_message.Message):
     """
     resume_count: _builtins.int
     """Output only. How often the job was started again after its driver had died, or a person resumed it."""
+    replayed_count: _builtins.int
+    """Output only. Tasks whose outcomes were in the journal when the job was last started again, and are not
+    computed again.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the job began to execute; before that, when it was made."""
@@ -162,10 +167,11 @@ class Job(_message.Message):
         relevant: _builtins.bool = ...,
         state_reason: _builtins.str = ...,
         resume_count: _builtins.int = ...,
+        replayed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "hazard_calculation_id", b"hazard_calculation_id", "pid", b"pid", "size_mb", b"size_mb", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "calculation_mode", b"calculation_mode", "description", b"description", "ds_calc_dir", b"ds_calc_dir", "hazard_calculation_id", b"hazard_calculation_id", "host", b"host", "id", b"id", "is_running", b"is_running", "pid", b"pid", "relevant", b"relevant", "resume_count", b"resume_count", "size_mb", b"size_mb", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "stop_time", b"stop_time", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id", "_pid", b"_pid", "_size_mb", b"_size_mb", "calculation_mode", b"calculation_mode", "description", b"description", "ds_calc_dir", b"ds_calc_dir", "hazard_calculation_id", b"hazard_calculation_id", "host", b"host", "id", b"id", "is_running", b"is_running", "pid", b"pid", "relevant", b"relevant", "replayed_count", b"replayed_count", "resume_count", b"resume_count", "size_mb", b"size_mb", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "stop_time", b"stop_time", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hazard_calculation_id: _TypeAlias = _typing.Literal["hazard_calculation_id"]  # noqa: Y015
     _WhichOneofArgType__hazard_calculation_id: _TypeAlias = _typing.Literal["_hazard_calculation_id", b"_hazard_calculation_id"]  # noqa: Y015
@@ -250,15 +256,19 @@ class ReopenJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_COUNT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
+    replayed_count: _builtins.int
+    """Tasks whose outcomes are taken from the journal; 0 or more."""
     def __init__(
         self,
         *,
         job_id: _builtins.int = ...,
+        replayed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "replayed_count", b"replayed_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -124,8 +124,8 @@ class JobsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReopenJob(self, request, context):
-        """Called by drivers, before they run a job again. A job that FAILED or was ABORTED becomes SUBMITTED, without
-        the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
+        """Called by drivers, before they run a job again. A job that FAILED or was ABORTED, or that no driver holds
+        and has never executed, becomes SUBMITTED, without the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
         FAILED_PRECONDITION: it is in another state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

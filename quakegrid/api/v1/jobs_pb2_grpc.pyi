@@ -50,8 +50,8 @@ class JobsStub:
     into the state that the job is in changes nothing. NOT_FOUND; FAILED_PRECONDITION: illegal move.
     """
     ReopenJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ReopenJobRequest, _jobs_pb2.ReopenJobResponse]
-    """Called by drivers, before they run a job again. A job that FAILED or was ABORTED becomes SUBMITTED, without
-    the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
+    """Called by drivers, before they run a job again. A job that FAILED or was ABORTED, or that no driver holds
+    and has never executed, becomes SUBMITTED, without the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
     FAILED_PRECONDITION: it is in another state.
     """
     UpdateJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.UpdateJobRequest, _jobs_pb2.UpdateJobResponse]
@@ -97,8 +97,8 @@ class JobsAsyncStub(JobsStub):
     into the state that the job is in changes nothing. NOT_FOUND; FAILED_PRECONDITION: illegal move.
     """
     ReopenJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ReopenJobRequest, _jobs_pb2.ReopenJobResponse]  # type: ignore[assignment]
-    """Called by drivers, before they run a job again. A job that FAILED or was ABORTED becomes SUBMITTED, without
-    the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
+    """Called by drivers, before they run a job again. A job that FAILED or was ABORTED, or that no driver holds
+    and has never executed, becomes SUBMITTED, without the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
     FAILED_PRECONDITION: it is in another state.
     """
     UpdateJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.UpdateJobRequest, _jobs_pb2.UpdateJobResponse]  # type: ignore[assignment]
@@ -171,8 +171,8 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.ReopenJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ReopenJobResponse, _abc.Awaitable[_jobs_pb2.ReopenJobResponse]]:
-        """Called by drivers, before they run a job again. A job that FAILED or was ABORTED becomes SUBMITTED, without
-        the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
+        """Called by drivers, before they run a job again. A job that FAILED or was ABORTED, or that no driver holds
+        and has never executed, becomes SUBMITTED, without the outputs, the checksum, the hold and the reason of its first try; its log goes on. NOT_FOUND;
         FAILED_PRECONDITION: it is in another state.
         """
 

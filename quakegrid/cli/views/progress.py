@@ -81,6 +81,12 @@ def _log_line(level: str, message: str, *, verbose: bool) -> str | None:
     return f"{level} {terminal_text.one_line(first)}" if first else None
 
 
+def _replayed(event: dict[str, Any], words: str) -> str:
+    """How many of the tasks that are done were not computed again; empty if all of them were computed."""
+    count = event.get("replayed_count", 0)
+    return words.format(count) if count else ""
+
+
 class LineDisplay:
     """For files and pipes: words, and each quarter of an operation once."""
 
@@ -105,7 +111,8 @@ class LineDisplay:
         if quarter <= self._quarters.get(key, 0):
             return None
         self._quarters[key] = quarter
-        return f"{event['operation']}: {done} of {total} tasks done"
+        replayed = _replayed(event, ", {} of them from the journal")
+        return f"{event['operation']}: {done} of {total} tasks done{replayed}"
 
     def ask(self, is_asking: bool) -> None:
         """Print the question; it is asked where stderr is a terminal, so that bars show it instead."""
@@ -150,6 +157,7 @@ class BarDisplay:
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=None),
             progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[replayed]}", markup=False),
             Times(),
             console=self._console,
             expand=True,
@@ -174,9 +182,14 @@ class BarDisplay:
         assert stage is not None, "one was just taken"
         name = f"stage {stage.number}, {terminal_text.one_line(stage.name)}"
         if self._bar is None:
-            self._bar = self._progress.add_task(name, total=None)
+            self._bar = self._progress.add_task(name, total=None, replayed="")
+        is_of_stage = stage.name == event["operation"]
         self._progress.update(
-            self._bar, description=name, completed=stage.done_count, total=stage.total_count
+            self._bar,
+            description=name,
+            completed=stage.done_count,
+            total=stage.total_count,
+            replayed=_replayed(event, "({} from the journal)") if is_of_stage else "",
         )
 
     def ask(self, is_asking: bool) -> None:

@@ -41,6 +41,7 @@ def decode_job(job: jobs_pb2.Job) -> Job:
         relevant=job.relevant,
         state_reason=job.state_reason,
         resume_count=job.resume_count,
+        replayed_count=job.replayed_count,
     )
 
 

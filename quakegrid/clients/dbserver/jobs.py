@@ -98,9 +98,14 @@ class JobsClient:
         )
         return job_messages.decode_job(self._connection.call(self._stub.TransitionJob, request).job)
 
-    def reopen(self, job_id: int) -> Job:
-        """Let a job that failed or was aborted run again. `StateError`: it is in another state."""
-        request = jobs_pb2.ReopenJobRequest(job_id=checked(job_id))
+    def reopen(self, job_id: int, replayed_count: int = 0) -> Job:
+        """Let a job that failed or was aborted run again. `StateError`: it is in another state.
+
+        Args:
+            job_id: of the job.
+            replayed_count: tasks whose outcomes are taken from its journal.
+        """
+        request = jobs_pb2.ReopenJobRequest(job_id=checked(job_id), replayed_count=replayed_count)
         return job_messages.decode_job(self._connection.call(self._stub.ReopenJob, request).job)
 
     def update_job(

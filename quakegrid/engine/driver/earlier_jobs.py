@@ -10,10 +10,10 @@ from quakegrid import errors
 
 # Of datastores, as upstream looks for them.
 _STORE_NAME = re.compile(r"(calc|cache)_(\d+)\.hdf5")
-_ENDED_BADLY = ("failed", "aborted")
+ENDED_BADLY = ("failed", "aborted")
 
 
-def doubt(job_id: int, status: str, datastore: Path) -> str:
+def doubt(job_id: int, status: str, datastore: Path, recorded_count: int = 0) -> str:
     """A warning about results to start from; empty if there is nothing to say.
 
     The engine reads what a job has stored, however it ended: a calculation may need no more than that.
@@ -22,18 +22,28 @@ def doubt(job_id: int, status: str, datastore: Path) -> str:
         job_id: whose results they are.
         status: how that job ended.
         datastore: its file.
+        recorded_count: tasks of it whose outcomes are in a journal here.
     Raises:
         StateError: the job ended badly and its file is not there.
     """
-    if status not in _ENDED_BADLY:
+    if status not in ENDED_BADLY:
         return ""
     if not datastore.exists():
         is_or_was = "failed" if status == "failed" else "was aborted"
-        raise errors.StateError(
-            f"job {job_id} {is_or_was} and has no results to start from (--hc); "
-            f"`quakegrid explain {job_id}` says why"
-        )
-    return f"job {job_id} is {status}, so the results to start from (--hc) may not be complete"
+        remedy = _reusable(job_id, recorded_count) or f"; `quakegrid explain {job_id}` says why"
+        raise errors.StateError(f"job {job_id} {is_or_was} and has no results to start from (--hc){remedy}")
+    words = f"job {job_id} is {status}, so the results to start from (--hc) may not be complete"
+    return words + _reusable(job_id, recorded_count)
+
+
+def _reusable(job_id: int, recorded_count: int) -> str:
+    """What of a job that ended badly need not be computed again, and how; empty if nothing is known."""
+    if not recorded_count:
+        return ""
+    tasks = "1 of its tasks was" if recorded_count == 1 else f"{recorded_count} of its tasks were"
+    return (
+        f". {tasks} done and need not be computed again: `quakegrid resume {job_id}` completes it from there"
+    )
 
 
 def own_ids(folder: Path, own: Iterable[int]) -> list[int]:

@@ -7,10 +7,11 @@ records are left out then; what tells of jobs and their ends waits. A line is ne
 from __future__ import annotations
 
 import json
-import os
 import select
 import socket
 import threading
+
+from quakegrid.journals.job_lists import PLACED, JobList
 
 Event = dict[str, object]
 PASSING = frozenset({"progress", "log", "inputs_read"})
@@ -25,15 +26,17 @@ class Events:
         fd: the connection's descriptor, owned from now on.
         is_wanted: whether anybody reads events.
         is_detachable: whether the driver goes on when the command line is gone.
-        jobs_fd: where the ids of jobs are written for the agent; -1 for nowhere.
+        job_list: where the ids of jobs are written for the agent; None for nowhere.
     """
 
-    def __init__(self, fd: int, *, is_wanted: bool, is_detachable: bool = False, jobs_fd: int = -1) -> None:
+    def __init__(
+        self, fd: int, *, is_wanted: bool, is_detachable: bool = False, job_list: JobList | None = None
+    ) -> None:
         self._socket = socket.socket(fileno=fd)
         self._lock = threading.Lock()
         self._rest = b""
         self._is_wanted, self._is_detachable = is_wanted, is_detachable
-        self._jobs_fd = jobs_fd
+        self._job_list = job_list
 
     def tell(self, event: Event, *, is_of_another: bool = False) -> None:
         """Send one event. It is no error that the command line is gone: the agent knows what that means.
@@ -42,8 +45,8 @@ class Events:
             event: to send.
             is_of_another: whether it tells of a job that this driver only follows; then all of it waits.
         """
-        if event["event"] == "job" and self._jobs_fd >= 0 and not is_of_another:
-            os.write(self._jobs_fd, f"{event['job_id']}\n".encode())
+        if event["event"] == "job" and self._job_list is not None and not is_of_another:
+            self._job_list.add(str(event["job_id"]).encode())
         if not self._is_wanted:
             return
         is_passing = event["event"] in PASSING and not is_of_another
@@ -59,8 +62,8 @@ class Events:
 
     def tell_placed(self) -> None:
         """Tell the agent that the jobs have their place in the queue."""
-        if self._jobs_fd >= 0:
-            os.write(self._jobs_fd, b"placed\n")
+        if self._job_list is not None:
+            self._job_list.add(PLACED)
 
     def is_abandoned(self) -> bool:
         """Whether the command line is gone and takes its driver along."""

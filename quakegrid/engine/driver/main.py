@@ -33,7 +33,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint, c
     """Be the driver that a command line asked for; returns the exit code.
 
     Args:
-        request: `argv`, `cwd`, `environ`, `mode` ("oq", "run" or "notify"), `is_detachable`, `jobs_fd`,
+        request: `argv`, `cwd`, `environ`, `mode` ("oq", "run" or "notify"), `is_detachable`, `job_list`,
             `given_fds`, the `person` whose driver this is, and its certificate, `proof`; for "notify"
             `job_ids` and `notify`.
         events_fd: socket for events.
@@ -47,7 +47,7 @@ def main(request: dict[str, Any], events_fd: int, *, fingerprint: Fingerprint, c
         log_output.take_over()
         print(f"driver {os.getpid()} of {request['cwd']}: {' '.join(request['argv'])}")
     events = Events(
-        events_fd, is_wanted=is_run, is_detachable=request["is_detachable"], jobs_fd=request["jobs_fd"]
+        events_fd, is_wanted=is_run, is_detachable=request["is_detachable"], job_list=request["job_list"]
     )
     try:
         _take_proof(request)

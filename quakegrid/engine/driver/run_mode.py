@@ -159,7 +159,9 @@ def _parent_id(driver: DriverProcess, number: int) -> int:
     parent = driver.database.call("get_job", own_jobs.own_job_id(driver.database.client, number))
     if parent is None:
         raise errors.NotFoundError(f"there is no job {number} to start from (--hc)")
-    warning = earlier_jobs.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"))
+    is_bad = parent.status in earlier_jobs.ENDED_BADLY
+    count = driver.journals.recorded_count(parent.id) if is_bad else 0
+    warning = earlier_jobs.doubt(parent.id, parent.status, Path(f"{parent.ds_calc_dir}.hdf5"), count)
     if warning:
         driver.events.tell({"event": "log", "job_id": None, "level": "WARNING", "message": warning})
     return int(parent.id)

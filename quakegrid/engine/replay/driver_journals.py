@@ -9,6 +9,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from openquake.baselib import parallel
@@ -18,6 +19,7 @@ from quakegrid import errors
 from quakegrid.engine import configuration
 from quakegrid.engine.replay import digests, pins
 from quakegrid.engine.replay.job_journal import JobJournal, NoJournal, OutcomeJournal, Telling
+from quakegrid.engine.replay.ordered import JournalContent
 from quakegrid.journals import files
 from quakegrid.journals.files import JournalFile, JournalRoom
 from quakegrid.journals.records import RecordKind
@@ -57,6 +59,14 @@ class DriverJournals:
         self.current: OutcomeJournal = NO_JOURNAL
         self._running: JobJournal | None = None
 
+    def folder(self) -> Path:
+        """Where the journals of this driver's person are.
+
+        Raises:
+            OSError: there is none, or it is not safe.
+        """
+        return files.own_folder(self._settings.state_dir, self.origin["user"])
+
     # --- before the jobs run
 
     def take_over(self, job_id: int, file: JournalFile) -> JobJournal:
@@ -80,7 +90,7 @@ class DriverJournals:
             room = self._room()
             room.remove_outdated()
             for job in jobctxs:
-                path = files.path_of(files.own_folder(self._settings.state_dir), job.calc_id)
+                path = files.path_of(self.folder(), job.calc_id)
                 journal = JobJournal(JournalFile(path, is_new=True), room, self._telling(job.calc_id))
                 self._journals[job.calc_id] = journal
                 journal.write(RecordKind.REQUEST, request)
@@ -88,7 +98,15 @@ class DriverJournals:
             for job in jobctxs:
                 if job.calc_id in self._journals:
                     self._journals.pop(job.calc_id).end(is_complete=True)
-            self._warn(jobctxs[0].calc_id, f"this calculation has no journal, so it cannot be resumed: {exc}")
+            self._warn(jobctxs[0].calc_id, _without(exc))
+
+    def recorded_count(self, job_id: int) -> int:
+        """Outcomes of tasks in the journal of an earlier job; 0 if it has none here."""
+        try:
+            content = JournalContent(files.content_of(files.path_of(self.folder(), job_id)))
+        except OSError:
+            return 0
+        return len(content.outcomes)
 
     # --- while they run
 
@@ -162,10 +180,10 @@ class DriverJournals:
 
     def _warn_without(self, journal: JobJournal, exc: OSError) -> None:
         job_id = next(number for number, each in self._journals.items() if each is journal)
-        self._warn(job_id, f"this calculation has no journal, so it cannot be resumed: {exc}")
+        self._warn(job_id, _without(exc))
 
     def _room(self) -> JournalRoom:
-        return JournalRoom(files.own_folder(self._settings.state_dir), self._settings.journal_bytes)
+        return JournalRoom(self.folder(), self._settings.journal_bytes)
 
     def _telling(self, job_id: int) -> Telling:
         def diverged(reason: str) -> NoReturn:
@@ -178,6 +196,11 @@ class DriverJournals:
             self._start_again()
 
         return Telling(lambda text: self._warn(job_id, text), lambda text: self._note(job_id, text), diverged)
+
+
+def _without(exc: Exception) -> str:
+    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    return f"this calculation has no journal, so it cannot be resumed: {reason}"
 
 
 def origin_of(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from quakegrid.journals.files import JournalFile, JournalRoom
 from quakegrid.journals.records import Frame, Record, RecordKind
 from quakegrid.journals.writer import JournalWriter
 
+# Without these records a calculation could not go on, so they are worth a wait.
+ROOM_PATIENCE_S = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
@@ -103,12 +106,12 @@ class JobJournal:
         return len(self.content.outcomes)
 
     def write(self, kind: RecordKind, frames: Sequence[Frame], number: int = 0) -> None:
-        """Write a record at once; before `begin` only.
+        """Write a record at once; before `begin` only. Waits for room on a full disk, as the dbserver does.
 
         Raises:
             OSError: it cannot be written.
         """
-        placed = files.append(self.file, self.content.last, Record(kind, frames, number))
+        placed = files.append(self.file, self.content.last, Record(kind, frames, number), ROOM_PATIENCE_S)
         self.content.last = placed
         if kind is RecordKind.PINS:
             self.content.pins = placed

@@ -46,7 +46,7 @@ def request_of(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
         QuakeGridError: there is no journal of it that can be read.
     """
     job_id = _parse(request["argv"]).job_id
-    origin = _origin(job_id, settings)
+    origin = _origin(job_id, files.own_folder(settings.state_dir, request["person"]))
     return request | {"cwd": origin["cwd"], "environ": origin["environ"]}
 
 
@@ -63,19 +63,19 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
     from openquake.engine import engine  # noqa: PLC0415 - after the seams
 
     asked = _parse(argv)
-    origin = _origin(asked.job_id, driver.settings)
+    origin = _origin(asked.job_id, driver.journals.folder())
     with contextlib.ExitStack() as undo:
         again = _open(origin, driver, undo, LOCK_PATIENCE_S if asked.by_itself else 0.0)
         try:
             for each in again:
                 _check_state(each, driver, is_by_itself=asked.by_itself)
-                _check_pins(each, driver, asked)
+            changes = [_changes(each, driver, asked) for each in again]
         except errors.QuakeGridError as exc:
             if asked.by_itself:  # nobody may be here to read it
                 driver.database.log(asked.job_id, f"not resumed: {exc}", "WARNING")
             raise
-        for each in again:
-            _begin(each, driver, is_by_itself=asked.by_itself)
+        for each, changed in zip(again, changes, strict=True):
+            begin(each, driver, changed, is_by_itself=asked.by_itself)
         undo.pop_all()
     options = origin["options"]
     driver.weight, driver.cores_per_worker = options["weight"], options["cores_per_worker"]
@@ -87,7 +87,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Again:
+class Again:
     """A job that runs again: upstream's context of it, its journal, and its row."""
 
     job: Any
@@ -104,15 +104,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _origin(job_id: int, settings: Settings) -> dict[str, Any]:
+def _origin(job_id: int, folder: Path) -> dict[str, Any]:
     """What the first driver was asked for, by the journal of one of its jobs.
 
     Raises:
         NotFoundError: there is none of it here.
     """
     try:
-        path = files.path_of(files.own_folder(settings.state_dir), job_id)
-        content = JournalContent(files.content_of(path))
+        content = JournalContent(files.content_of(files.path_of(folder, job_id)))
     except OSError:
         content = None
     if content is None or content.request is None:
@@ -126,13 +125,13 @@ def _origin(job_id: int, settings: Settings) -> dict[str, Any]:
 
 def _open(
     origin: Mapping[str, Any], driver: DriverProcess, undo: contextlib.ExitStack, patience_s: float
-) -> list[_Again]:
+) -> list[Again]:
     """Lock the journals of the jobs that are not complete.
 
     Raises:
         StateError: a driver runs them.
     """
-    folder, again = files.own_folder(driver.settings.state_dir), []
+    folder, again = driver.journals.folder(), []
     first_id = origin["job_ids"][0]
     for job in pickle.loads(origin["contexts"]):  # noqa: S301 - this user's own file
         if origin["options"]["precalc"] and job.calc_id != first_id:
@@ -147,13 +146,13 @@ def _open(
                 f"job {job.calc_id} is at work: its driver runs; to follow it: quakegrid attach {job.calc_id}"
             ) from None
         undo.callback(file.close)
-        again.append(_Again(job, driver.journals.take_over(job.calc_id, file), row))
+        again.append(Again(job, driver.journals.take_over(job.calc_id, file), row))
     if not again:
         raise errors.StateError("it is complete")
     return again
 
 
-def _check_state(each: _Again, driver: DriverProcess, *, is_by_itself: bool) -> None:
+def _check_state(each: Again, driver: DriverProcess, *, is_by_itself: bool) -> None:
     """Wait until the end of the first try is known, and refuse what must not be resumed.
 
     Raises:
@@ -163,16 +162,19 @@ def _check_state(each: _Again, driver: DriverProcess, *, is_by_itself: bool) -> 
     job_id, end_s = each.job.calc_id, time.monotonic() + END_PATIENCE_S
     while True:
         job = driver.database.client.jobs.get_job(job_id)
-        if job.state in _ENDED_BADLY:
+        if job.state in _ENDED_BADLY or job.state is JobState.CREATED:
             break
-        if job.state.is_final or time.monotonic() > end_s:
+        is_over = time.monotonic() > end_s
+        if is_over and job.state is JobState.SUBMITTED:
+            break  # its driver died before it held the job, or the dbserver says no
+        if job.state.is_final or is_over:
             raise errors.StateError(f"job {job_id} is {job.state}; it cannot be resumed")
         time.sleep(POLL_S)
     if is_by_itself:
         _check_by_itself(each, job.state, job.state_reason, driver.settings.max_resumes)
 
 
-def _check_by_itself(each: _Again, state: JobState, reason: str, max_resumes: int) -> None:
+def _check_by_itself(each: Again, state: JobState, reason: str, max_resumes: int) -> None:
     """Refuse to go on by itself after an abort, and where it dies again and again."""
     job_id, count = each.job.calc_id, each.journal.content.vain_count
     if state is JobState.ABORTED and reason not in stops.SIGNAL_WORDS.values():
@@ -185,15 +187,17 @@ def _check_by_itself(each: _Again, state: JobState, reason: str, max_resumes: in
         )
 
 
-def _check_pins(each: _Again, driver: DriverProcess, asked: argparse.Namespace) -> None:
-    """Compare what the journal rests on with what is here. A job that did not come to run rests on nothing.
+def _changes(each: Again, driver: DriverProcess, asked: argparse.Namespace) -> list[str]:
+    """What keeps the journal from being used; all is computed anew then.
+
+    A job that did not come to run rests on nothing.
 
     Raises:
-        StateError: something has changed, and what.
+        StateError: something has changed, and what; somebody must say that it shall run all the same.
     """
     job_id = each.job.calc_id
     if each.journal.content.pins is None:
-        return
+        return []
     try:
         oqparam = each.job.get_oqparam()
     except Exception as exc:
@@ -201,28 +205,42 @@ def _check_pins(each: _Again, driver: DriverProcess, asked: argparse.Namespace) 
     changed = driver.journals.differences(
         each.journal, oqparam, pins.parent_job(driver.database.call, oqparam)
     )
-    if not changed:
-        return
     # After an upgrade all is computed anew by itself. Other inputs are for a person to decide.
     is_model = any(words.startswith(("the input", "job")) for words in changed)
-    if not (asked.anyway or (asked.by_itself and not is_model)):
+    if changed and not (asked.anyway or (asked.by_itself and not is_model)):
         raise errors.StateError(
             f"job {job_id} cannot be resumed: {'; '.join(changed)}. With --anyway all of it is computed anew"
         )
-    each.journal.forget_outcomes()
-    driver.database.log(job_id, f"nothing of its journal is used: {'; '.join(changed)}", "WARNING")
+    return changed
 
 
-def _begin(each: _Again, driver: DriverProcess, *, is_by_itself: bool) -> None:
-    """Remove what the first try left, and make the job one that waits for its turn."""
-    job_id = each.job.calc_id
-    remove_leftovers(Path(f"{each.row.ds_calc_dir}.hdf5"))
+def begin(each: Again, driver: DriverProcess, changed: Sequence[str], *, is_by_itself: bool) -> None:
+    """Make the job one that waits for its turn, and remove what the first try left.
+
+    Nothing is removed before the dbserver has agreed. What goes wrong after that ends the job.
+
+    Args:
+        each: the job.
+        driver: this process.
+        changed: what keeps its journal from being used.
+        is_by_itself: whether no person asked for it.
+    """
+    job_id, journal = each.job.calc_id, each.journal
     said = json.dumps({"time_s": time.time(), "by_itself": is_by_itself}).encode()
-    each.journal.write(RecordKind.RESUMED, [said], int(is_by_itself))
-    driver.database.client.jobs.reopen(job_id)
+    try:
+        journal.write(RecordKind.RESUMED, [said], int(is_by_itself))
+    except OSError as exc:
+        raise errors.StateError(
+            f"job {job_id} cannot be resumed, since its journal cannot be written: {exc.strerror or exc}"
+        ) from None
+    count = journal.replayed_count if journal.content.pins and not changed else 0
+    driver.database.client.jobs.reopen(job_id, count)
     driver.database.take_up(job_id, each.row.calculation_mode, each.row.description)
+    remove_leftovers(Path(f"{each.row.ds_calc_dir}.hdf5"))
+    if changed:
+        journal.forget_outcomes()
+        driver.database.log(job_id, f"nothing of its journal is used: {'; '.join(changed)}", "WARNING")
     why = "its driver has died" if is_by_itself else "somebody asked for it"
-    count = each.journal.replayed_count if each.journal.content.pins else 0
     words = f"resumed, since {why}; its journal has {count} outcomes of tasks"
     driver.database.log(job_id, words, "WARNING")
 

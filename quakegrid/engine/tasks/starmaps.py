@@ -164,6 +164,7 @@ class Starmaps:
             task = self._pending.pop(-recorded.number, None)
             if task is None:
                 self.journal.lose(recorded.number)
+            self._progress.count_replayed(task.operation)
             self._deliver(recorded, task)
             return
         session = self._session()

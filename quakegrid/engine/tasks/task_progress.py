@@ -29,6 +29,7 @@ class TaskProgress:
         self._on_event = on_event
         self._done: collections.Counter[str] = collections.Counter()
         self._submitted: collections.Counter[str] = collections.Counter()
+        self._replayed: collections.Counter[str] = collections.Counter()
         self._due_s = 0.0
 
     def count_submitted(self, operation: str) -> None:
@@ -38,6 +39,10 @@ class TaskProgress:
     def count_done(self, operation: str) -> None:
         """A task has its outcome."""
         self._done[operation] += 1
+
+    def count_replayed(self, operation: str) -> None:
+        """The outcome that a task has, or gets next, is from a journal."""
+        self._replayed[operation] += 1
 
     def tell(self, operation: str, calc_id: int | None, queue: TaskQueue, now_s: float) -> None:
         """Tell how far an operation is, if it is time, or if all of its tasks are done.
@@ -60,5 +65,6 @@ class TaskProgress:
                 "operation": operation,
                 "done_count": done,
                 "total_count": total,
+                "replayed_count": self._replayed[operation],
             }
         )

@@ -151,10 +151,10 @@ class Injector:
             case Victim.WORKER:
                 return [pid for pid in forked if _is_worker(pid)]
             case Victim.DRIVER:
-                programs = [run.process.pid for run in self._work.running() if not run.program.is_engine]
+                programs = [run.process.pid for run in self._work.at_work() if not run.program.is_engine]
                 return programs + [pid for pid in forked if not _is_worker(pid)]
             case _:
-                return [run.process.pid for run in self._work.running() if run.program.is_engine]
+                return [run.process.pid for run in self._work.at_work() if run.program.is_engine]
 
     def _note_hits(self, fault: Fault, pid: int) -> None:
         """Tell those whose own processes are killed, and nobody else."""

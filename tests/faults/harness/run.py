@@ -246,7 +246,7 @@ def _left_of_jobs(cluster: NamespaceCluster) -> list[str]:
     ]
     complete = {str(job["id"]) for job in jobs if job["state"] == "complete"}
     state_dir = cluster.state_dir(MASTER)
-    journals = [path for path in state_dir.glob("journals/*/*.journal") if path.stem in complete]
+    journals = [path for path in state_dir.glob("journals/*/*/*.journal") if path.stem in complete]
     left += [f"journal {path} of a complete job" for path in journals]
     return left + [f"ticket {path} of a driver that has ended" for path in state_dir.glob("drivers/*")]
 

@@ -140,6 +140,10 @@ class Work:
         with self._lock:
             return [run for run in self.runs if not run.is_over]
 
+    def at_work(self) -> list[Run]:
+        """Those whose process runs; others wait for a calculation to go on."""
+        return [run for run in self.running() if run.process.poll() is None]
+
     def _work_through(self, number: int, row: Iterator[Program]) -> None:
         for program in row:
             while not self._stopped.is_set() and not self._run(number, program):

@@ -8,14 +8,14 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from quakegrid.journals import files, records
 from quakegrid.journals.records import RecordKind
 from tests.engine.cases import Case, prepare
-from tests.support.clusters import Cluster, Running
+from tests.support.clusters import Cluster, Running, wait_for_end
 
 TIMEOUT_S = 600.0
 SERVICES = ("agent", "broker", "dbserver")
@@ -23,7 +23,7 @@ SERVICES = ("agent", "broker", "dbserver")
 
 def journal_of(cluster: Cluster, job_id: int) -> Path:
     """The journal of a job of this user."""
-    return files.path_of(cluster.state_dir / files.FOLDER / str(os.getuid()), job_id)
+    return files.path_of(files.own_folder(cluster.state_dir), job_id)
 
 
 def outcome_count(fd: int) -> int:
@@ -56,19 +56,29 @@ class Watched:
         first = next(records.read(memoryview(mmap.mmap(self.fd, size, prot=mmap.PROT_READ))))
         return int(json.loads(bytes(first.record.frames[0]))["pid"])
 
-    def kill(self, victims: Sequence[str]) -> None:
-        """Kill the driver or parts of the cluster without excuse, and start services again."""
-        for victim in victims:
-            if victim == "driver":
-                with contextlib.suppress(ProcessLookupError):  # it was done
-                    os.kill(self.driver_pid, signal.SIGKILL)
-            elif victim == "template":
-                os.kill(self.cluster.template(), signal.SIGKILL)
-            else:
-                self.cluster.kill_service(victim)
-        if set(victims) & set(SERVICES):
+    def kill(self, victim: str) -> None:
+        """Kill the driver, a part of the cluster, or everything, and start services again."""
+        if victim == "driver":
+            with contextlib.suppress(ProcessLookupError):  # it was done
+                os.kill(self.driver_pid, signal.SIGKILL)
+        elif victim == "template":
+            os.kill(self.cluster.template(), signal.SIGKILL)
+        elif victim == "everything":
+            self.cluster.lose_power()
+        else:
+            self.cluster.kill_service(victim)
+        if victim in (*SERVICES, "everything"):
             up = self.cluster.call("up")
             assert up.returncode == 0, up.stderr
+
+    def wait_for_driver(self) -> None:
+        """Wait until the first driver is gone."""
+        wait_for_end(self.driver_pid)
+
+    @property
+    def byte_count(self) -> int:
+        """Of the journal."""
+        return os.fstat(self.fd).st_size
 
     def is_over(self) -> bool:
         """Whether the journal was removed, since the calculation is complete."""
@@ -126,4 +136,4 @@ def wait_until_there(is_there: Callable[[], bool], is_over: Callable[[], bool]) 
 
 
 def _journals(cluster: Cluster) -> list[Path]:
-    return list((cluster.state_dir / files.FOLDER).glob(f"*/*{files.SUFFIX}"))
+    return list((cluster.state_dir / files.FOLDER).glob(f"*/*/*{files.SUFFIX}"))

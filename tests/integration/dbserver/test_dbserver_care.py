@@ -164,7 +164,7 @@ def test_info_counts(dbserver: LocalDbServer, client: DbClient, care: DatabaseCa
 
     assert info.path == str(dbserver.settings.database)
     assert (info.job_count, info.log_line_count, info.output_count, info.lease_count) == (1, 7, 1, 1)
-    assert (info.upstream_version, info.quakegrid_version) == ("0010", "0016")
+    assert (info.upstream_version, info.quakegrid_version) == ("0010", "0018")
     assert (info.log_retention_days, info.log_retention_bytes) == (0, 0)
     assert info.file_bytes > 0
     assert info.backup_time is None

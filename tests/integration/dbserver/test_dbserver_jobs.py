@@ -399,22 +399,36 @@ def test_reopened_job_has_nothing_of_its_first_try(client: DbClient, state: JobS
     client.call("update_job_checksum", job.id, 4711)
     client.jobs.transition(job.id, state, "no more power")
 
-    again = client.jobs.reopen(job.id)
+    again = client.jobs.reopen(job.id, 40)
 
     assert (again.state, again.is_running, again.stop_time) == (JobState.SUBMITTED, True, None)
+    assert client.jobs.get_job(job.id).replayed_count == again.replayed_count == 40
     assert (again.state_reason, again.size_mb, again.resume_count) == ("", None, 1)
     assert client.outputs.list_outputs(job.id) == []
     assert client.jobs.renew_hold(job.id, "node1/78", 60.0) is JobState.SUBMITTED
     client.call("update_job_checksum", job.id, 4712)
     assert [line.message for line in client.logs.list_log(job.id)] == ["no more power"]
     client.jobs.transition(job.id, JobState.FAILED)
-    assert client.jobs.reopen(job.id).resume_count == 2
+    third = client.jobs.reopen(job.id)
+    assert (third.resume_count, third.replayed_count) == (2, 0)
+    client.jobs.transition(job.id, JobState.FAILED)
+    with pytest.raises(errors.UsageError, match="-1 is no number of tasks"):
+        client.jobs.reopen(job.id, -1)
 
 
 def test_only_a_job_that_ended_badly_is_reopened(client: DbClient) -> None:
-    """Not one that waits, runs, is complete or was deleted."""
+    """Not one that a driver waits with, that runs, is complete or was deleted."""
     job = client.jobs.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada")
+    client.jobs.renew_hold(job.id, "node1/77", 60.0)
     for state in (JobState.SUBMITTED, JobState.EXECUTING, JobState.COMPLETE, JobState.DELETED):
         client.jobs.transition(job.id, state)
         with pytest.raises(errors.StateError, match=f"is {state}; only a job that failed"):
             client.jobs.reopen(job.id)
+
+
+def test_job_whose_driver_died_before_it_held_it_is_reopened(client: DbClient) -> None:
+    """Nobody would ever end it."""
+    job = client.jobs.create_job(data_dir="/tmp", calculation_mode="c", description="d", user_name="ada")
+
+    assert client.jobs.reopen(job.id).state is JobState.SUBMITTED
+    assert client.jobs.reopen(job.id).resume_count == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -295,3 +296,19 @@ def test_pipe_gets_each_quarter_once(capsys: pytest.CaptureFixture[str]) -> None
 
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"op: {count} of 100 tasks done" for count in (25, 50, 75, 100)]
+
+
+def test_tasks_from_a_journal_are_counted_in_words_and_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    """A calculation that is resumed shows what is not computed again."""
+    event = {"event": "progress", "job_id": 1, "operation": "op", "done_count": 3, "total_count": 4}
+    lines, bars = progress.LineDisplay(verbose=False), progress.BarDisplay(verbose=False)
+
+    for replayed_count in (0, 2):
+        for display in (lines, bars):
+            display.show(event | {"replayed_count": replayed_count, "job_id": replayed_count})
+    bars.close()
+
+    told = capsys.readouterr().err
+    assert "op: 3 of 4 tasks done\n" in told
+    assert "op: 3 of 4 tasks done, 2 of them from the journal\n" in told
+    assert re.search(r"3/4 +\(2 from the journal\)", told)

@@ -34,3 +34,16 @@ def test_only_own_calculations_of_a_folder_are_counted(tmp_path: Path) -> None:
 
     assert earlier_jobs.own_ids(tmp_path, [9, 2, 50]) == [2, 50]
     assert earlier_jobs.own_ids(tmp_path / "none", [2]) == []
+
+
+def test_recorded_outcomes_of_a_failed_parent_are_told(tmp_path: Path) -> None:
+    """With the command that completes it, also where its datastore is gone."""
+    path = tmp_path / "calc_22.hdf5"
+    words = r"\. 40 of its tasks were done and need not be computed again: `quakegrid resume 22` completes it"
+
+    with pytest.raises(errors.StateError, match=words):
+        earlier_jobs.doubt(22, "failed", path, 40)
+    path.touch()
+    assert ". 1 of its tasks was done and need not be" in earlier_jobs.doubt(22, "aborted", path, 1)
+    assert "resume" not in earlier_jobs.doubt(22, "failed", path)
+    assert not earlier_jobs.doubt(22, "complete", path, 40)

@@ -91,3 +91,18 @@ def test_last_task_of_an_operation_is_always_told() -> None:
     events, _ = run(CountedQueue([(classical, ())] * AT_ONCE), 1e-9)
 
     assert [event["done_count"] for event in events] == [0, AT_ONCE]
+
+
+def test_tasks_from_a_journal_are_told_apart() -> None:
+    """Those of other operations are not among them."""
+    events: list[Event] = []
+    progress = TaskProgress(events.append)
+    for operation, is_replayed in (("classical", True), ("classical", False), ("disagg", True)):
+        progress.count_submitted(operation)
+        if is_replayed:
+            progress.count_replayed(operation)
+        progress.count_done(operation)
+        progress.tell(operation, 7, (), 0.0)
+
+    told = [(event["operation"], event["done_count"], event["replayed_count"]) for event in events]
+    assert told == [("classical", 1, 1), ("classical", 2, 1), ("disagg", 1, 1)]

@@ -170,14 +170,65 @@ def test_journals_are_kept_for_a_week(file: JournalFile, tmp_path: Path) -> None
 
 def test_own_folder_is_closed_to_others(tmp_path: Path) -> None:
     """And is refused if another has made it."""
-    folder = files.own_folder(tmp_path)
+    own = files.own_folder(tmp_path, "anna")
+    folder = own.parent
 
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in (own, folder)] == [0o700, 0o700]
     assert folder.parent.stat().st_mode & 0o7777 == files.SHARED_MODE
     folder.chmod(0o770)  # as one of ours that a colleague has moved here
     with pytest.raises(OSError, match="open to others"):
-        files.own_folder(tmp_path)
+        files.own_folder(tmp_path, "anna")
+    own.rmdir()
     folder.rmdir()
     folder.symlink_to(tmp_path)
     with pytest.raises(OSError, match="somebody else"):
-        files.own_folder(tmp_path)
+        files.own_folder(tmp_path, "anna")
+
+
+def test_persons_of_one_account_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Whatever their names are: none leads anywhere else."""
+    names = ["anna", "ben", "..", "a/b", "anna@example.org", "./anna"]
+
+    folders = {files.own_folder(tmp_path, name) for name in names}
+
+    assert len(folders) == len(names)
+    assert {folder.parent for folder in folders} == {tmp_path / files.FOLDER / str(os.getuid())}
+
+
+def test_place_that_others_have_taken_is_cleared(tmp_path: Path) -> None:
+    """By the owner of the folder of all; what its account has made stays."""
+    own, mine = files.own_folder(tmp_path, "anna"), os.getuid()
+    other = own.parents[1] / str(mine + 1)
+
+    assert (files.clear_place(tmp_path, mine), files.clear_place(tmp_path, mine + 1)) == ("", "")
+    for take in (other.mkdir, other.touch, lambda: other.symlink_to(own)):
+        take()
+        assert files.clear_place(tmp_path, mine + 1) == f"an entry of user {mine}"
+        assert not other.is_symlink()
+        assert not other.exists()
+    assert own.exists()
+
+
+def test_record_that_must_be_there_waits_for_room(file: JournalFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For so long as it may; a try that failed leaves nothing, and other errors are told at once."""
+    write, answers = os.pwrite, list[object]()
+
+    def full_at_first(fd: int, data: bytes, place: int) -> int:
+        answer = answers.pop(0) if answers else None
+        if isinstance(answer, OSError):
+            raise answer
+        return write(fd, data[:10] if answer else data, place)
+
+    monkeypatch.setattr(os, "pwrite", full_at_first)
+    monkeypatch.setattr(files, "POLL_S", 0.001)
+    answers[:] = [OSError(errno.ENOSPC, "full"), "a part of it", OSError(errno.EDQUOT, "full")]
+    placed = files.append(file, None, OUTCOMES[3], 60.0)
+    assert answers == []
+    assert numbers(file) == [3]
+    answers[:] = ["a part of it"]
+    with pytest.raises(OSError, match="the disk is full"):
+        files.append(file, placed, OUTCOMES[4])
+    assert os.fstat(file.fd).st_size == placed.end
+    answers[:] = [OSError(errno.EIO, "broken"), None]
+    with pytest.raises(OSError, match="broken"):
+        files.append(file, placed, OUTCOMES[4], 60.0)

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from quakegrid.journals.job_lists import JobList
 from quakegrid.machine import parent_death, process_limits
 from quakegrid.services.agent import worker_keys
 from quakegrid.services.agent.linux import cgroups, orphans, user_rights
@@ -23,6 +24,8 @@ from quakegrid.services.agent.packets import close_all, read_memfd
 from quakegrid.services.agent.rules.persons import Account
 
 EXIT_CRASHED = 70
+# Of the list of a driver's jobs, among its descriptors.
+_JOBS_PLACE = 5
 # The driver's main function: takes the request of the command line and the descriptor of its events.
 DriverMain = Callable[[dict[str, Any], int], int]
 
@@ -82,16 +85,28 @@ def live_as_driver(fds: Sequence[int], run_driver: DriverMain, account: Account 
         account: whose process it becomes; None for none other.
     """
     set_oom_score(DRIVER_SCORE)
+    fds = list(fds)
+    job_list = _job_list(fds.pop(_JOBS_PLACE))
     _become(account, fds)
     request_fd, events_fd, *others = (os.dup(fd) for fd in fds)
-    stdio, (jobs_fd, *given) = others[:3], others[3:]
+    stdio, given = others[:3], others[3:]
     for number, fd in enumerate(stdio):
         os.dup2(fd, number)
         os.close(fd)
     close_all(fds)
-    request = json.loads(read_memfd(request_fd)) | {"jobs_fd": jobs_fd, "given_fds": given}
+    request = json.loads(read_memfd(request_fd)) | {"job_list": job_list, "given_fds": given}
     process_limits.take(request.get("limits", {}))
     return run_driver(request, events_fd)
+
+
+def _job_list(fd: int) -> JobList | None:
+    """The list of a driver's jobs, while this process is the agent's; None if nobody wants to know."""
+    try:
+        return JobList(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
 
 
 def _leave_template(parent_pid: int) -> None:

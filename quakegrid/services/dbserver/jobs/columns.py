@@ -11,9 +11,8 @@ from quakegrid.services.dbserver.jobs import field_checks
 # Characters of each text in a list. The largest page, with every text of that length, has 40 MB.
 LONGEST_LISTED = 1000
 _REASON = "(SELECT reason FROM quakegrid_state_reason WHERE job_id = job.id)"
-
-
-_RESUMPTIONS = "coalesce((SELECT count FROM quakegrid_resumption WHERE job_id = job.id), 0)"
+# Of the jobs that were started again: column of the table, and name in a message.
+_RESUMPTIONS = {"count": "resume_count", "replayed_count": "replayed_count"}
 
 
 def cut(expression: str, longest: int) -> str:
@@ -37,9 +36,11 @@ def _columns(longest_description: int) -> str:
     times = ("start_time", "stop_time")
     numbers = ("id", "hazard_calculation_id", "is_running", "relevant", "pid", "size_mb")
     reason = f"{cut(_REASON, LONGEST_LISTED)} AS state_reason"
-    return ", ".join(
-        [*(f"job.{name}" for name in numbers + times), *texts, reason, f"{_RESUMPTIONS} AS resume_count"]
-    )
+    resumptions = [
+        f"coalesce((SELECT {column} FROM quakegrid_resumption WHERE job_id = job.id), 0) AS {name}"  # noqa: S608 - names of ours
+        for column, name in _RESUMPTIONS.items()
+    ]
+    return ", ".join([*(f"job.{name}" for name in numbers + times), *texts, reason, *resumptions])
 
 
 # The columns in a message with one job.

@@ -32,6 +32,7 @@ def encode_job(row: RowValue) -> jobs_pb2.Job:
         relevant=bool(value["relevant"]),
         state_reason=encode_text(value["state_reason"]) or _odd_state(value["status"]),
         resume_count=value["resume_count"],
+        replayed_count=value["replayed_count"],
     )
     for name in ("start_time", "stop_time"):
         if isinstance(value[name], datetime.datetime):

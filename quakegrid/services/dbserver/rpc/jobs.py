@@ -114,7 +114,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
         """Let a job run again."""
 
         def reopen(session: SqlSession) -> jobs_pb2.Job:
-            reopening.reopen(session, request.job_id)
+            reopening.reopen(session, request.job_id, request.replayed_count)
             return encode_job(job_rows.get_row(session, request.job_id))
 
         return jobs_pb2.ReopenJobResponse(job=self._writer.run(reopen))

@@ -266,6 +266,12 @@ def _note_left_files(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS(name="0018_replayed")  # type: ignore[untyped-decorator]
+def _replayed(db: sqlite_utils.Database) -> None:
+    """How many outcomes of tasks were in the journals of jobs that were started again."""
+    db.execute("ALTER TABLE quakegrid_resumption ADD COLUMN replayed_count INTEGER NOT NULL DEFAULT 0")
+
+
 def _last_line(text: str) -> str:
     """The last line of a text that is not empty."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 from quakegrid import errors
+from quakegrid.journals.job_lists import PLACED, JobList
 from quakegrid.services.agent.node.doors import driver_runs, driver_tickets
 from quakegrid.services.agent.node.doors.driver_runs import DriverRun, DriverRuns
 from quakegrid.services.agent.node.doors.notifications import Notifications
@@ -53,7 +54,8 @@ class FakeDrivers:
             raise errors.StateError("there is no template")
         self.requests.append(request)
         self.given.append(list(files.given))
-        os.write(files.jobs_fd, self.ids)
+        for line in self.ids.split():
+            JobList(files.jobs_fd).add(line)
         self.on_end = on_end
         return f"driver-{len(self.requests)}"
 
@@ -249,7 +251,7 @@ def test_agent_that_stops_leaves_tickets_for_the_next_one(tmp_path: Path) -> Non
         await until(lambda: world.drivers.argvs)
         assert world.drivers.argvs == [AGAIN]
         (seven,) = [each for each in driver_tickets.left(tmp_path / "drivers") if each[0].job_ids[0] == 7]
-        os.write(seven[0].jobs_fd, driver_tickets.PLACED + b"\n")
+        JobList(seven[0].jobs_fd).add(PLACED)
         await until(lambda: len(world.drivers.argvs) == 2)
         assert world.drivers.argvs[1] == ["resume", "9", "--by-itself"]
         assert world.drivers.requests[0]["proof"] == "fresh"
@@ -298,7 +300,7 @@ def test_full_disk_costs_no_ticket_that_is_taken_up(tmp_path: Path, monkeypatch:
     async def scene() -> None:
         world = World(tmp_path)
         world.run()
-        os.write(driver_tickets.left(tmp_path / "drivers")[0][0].jobs_fd, driver_tickets.PLACED + b"\n")
+        JobList(driver_tickets.left(tmp_path / "drivers")[0][0].jobs_fd).add(PLACED)
         world.drivers.is_stopping = True
         await world.end(4)
         tickets = world.tickets
@@ -344,3 +346,52 @@ def test_request_without_arguments_has_no_ticket(tmp_path: Path) -> None:
         assert world.ends == [(2, "")]
 
     play(scene)
+
+
+@pytest.mark.parametrize("ends_with", ["signal", "command line"])
+def test_driver_that_dies_at_once_again_and_again_is_slowed_down(tmp_path: Path, ends_with: str) -> None:
+    """The second one follows at once, the next ones after longer and longer; that can be ended."""
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        run = world.run()
+        await world.end(errors.EXIT_AGAIN)
+        assert world.drivers.argvs[1:] == [AGAIN]
+        await world.end(errors.EXIT_AGAIN)
+        assert world.drivers.argvs[1:] == [AGAIN]
+        run.signal(signal.SIGWINCH)
+        assert world.ends == []
+        if ends_with == "signal":
+            run.signal(signal.SIGINT)
+        else:
+            run.terminate()
+        await asyncio.sleep(0)
+        code = 128 + (signal.SIGINT if ends_with == "signal" else signal.SIGTERM)
+        assert (world.ends, world.told, world.tickets) == ([(code, "")], [[7]], [])
+        assert world.drivers.argvs[1:] == [AGAIN]
+
+    play(scene)
+
+
+def test_pauses_between_drivers_grow_and_have_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a driver that ends at once for ever."""
+    pauses = []
+
+    async def pause(pause_s: float) -> None:
+        if pause_s:
+            pauses.append(pause_s)
+        await original(0)
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.run()
+        for _ in range(9):
+            await world.end(errors.EXIT_AGAIN)
+        assert len(world.drivers.requests) == 10
+
+    original = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    play(scene)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]

@@ -67,7 +67,7 @@ async def all_others() -> None:
 def ended(found: Notifications, ids: bytes = b"7\n8\n", request: dict[str, Any] = REQUEST) -> None:
     """A driver ends that has written these ids."""
     ticket = DriverTicket.unwritten()
-    os.write(ticket.jobs_fd, ids)
+    os.pwrite(ticket.jobs_fd, ids, 0)
     found.on_driver_end(request, ticket.job_ids)
     ticket.close()
 
@@ -164,7 +164,7 @@ def test_list_of_jobs_is_read_with_care(data: bytes, ids: list[int]) -> None:
     """A driver runs code of its person."""
     ticket = DriverTicket.unwritten()
     fd = ticket.jobs_fd
-    os.write(fd, data)
+    os.pwrite(fd, data, 0)
 
     assert ticket.job_ids == ids
     ticket.close()

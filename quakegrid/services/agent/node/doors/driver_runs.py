@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid import errors
+from quakegrid.journals import files as journal_files
 from quakegrid.services.agent.node.doors import driver_tickets
 from quakegrid.services.agent.node.doors.driver_tickets import DriverTicket, Request
 from quakegrid.services.agent.node.doors.notifications import Notifications
-from quakegrid.services.agent.node.drivers import DriverEnd, DriverFiles, Drivers
+from quakegrid.services.agent.node.drivers import STOP_SIGNALS, DriverEnd, DriverFiles, Drivers
 from quakegrid.services.agent.rules.persons import Account
 from quakegrid.settings.config import Settings
 
 log = logging.getLogger("quakegrid.agent")
 # How long the start of the next driver is tried again, as when the dbserver is away.
 TRIES, PAUSE_S = 600, 1.0
+# Before the second, third and each further driver of a request: twice as long each time, and at most so long.
+LONGEST_PAUSE_S = 60.0
 # How long a calculation may take to its place in the queue before the next one is taken up.
 PLACE_TRIES, PLACE_PAUSE_S = 1500, 0.1
 AUTO = "auto"
@@ -55,6 +58,9 @@ class DriverRun:
         self.ticket, self._events_fd = ticket, events_fd
         self._name = ""
         self._is_detached = False
+        self._again_count = 0
+        # While there is no driver, and the next one is on its way.
+        self._next: asyncio.Task[Any] | None = None
         self.is_over = False
 
     def start(self, files: DriverFiles, account: Account | None, request: Request | None = None) -> None:
@@ -67,6 +73,7 @@ class DriverRun:
         Raises:
             QuakeGridError: none can be started.
         """
+        self._runs.clear_place(account)
         files = replace(files, events_fd=self._events_fd, jobs_fd=self.ticket.jobs_fd)
         drivers = self._runs.drivers
         self._name = drivers.start(request or self._request, files, self._on_driver_end, account=account)
@@ -74,8 +81,11 @@ class DriverRun:
             drivers.detach(self._name)
 
     def signal(self, number: int) -> None:
-        """Pass a signal on."""
-        self._runs.drivers.signal(self._name, number)
+        """Pass a signal on. Between two drivers one that ends drivers ends the request."""
+        if self._next is None:
+            self._runs.drivers.signal(self._name, number)
+        elif number in STOP_SIGNALS:
+            self._give_up(128 + number)
 
     def detach(self) -> None:
         """Go on without the command line."""
@@ -84,11 +94,21 @@ class DriverRun:
 
     def terminate(self) -> None:
         """End: the command line is gone."""
-        self._runs.drivers.terminate(self._name)
+        if self._next is None:
+            self._runs.drivers.terminate(self._name)
+        else:
+            self._give_up(128 + signal.SIGTERM)
+
+    def _give_up(self, code: int) -> None:
+        """Start no further driver: the calculation has failed, and stays so."""
+        assert self._next is not None, "it is on its way"
+        self._next.cancel()
+        self._next = None
+        self.end(code, "")
 
     def _on_driver_end(self, code: int, reason: str) -> None:
         if not self._runs.drivers.is_stopping and self._is_again(code, reason):
-            self._runs.keep(self._again(code))
+            self._next = self._runs.keep(self._again(code))
         else:
             self.end(code, reason)
 
@@ -104,10 +124,15 @@ class DriverRun:
         """Start the next driver; end like the last one if that cannot be."""
         job_id = self.ticket.job_ids[0]
         log.warning("driver_died code=%d job=%d", code, job_id)
+        self._again_count += 1
+        if self._again_count > 1:  # one that dies at once shall not keep the node busy
+            await asyncio.sleep(min(PAUSE_S * 2.0 ** min(self._again_count - 2, 30), LONGEST_PAUSE_S))
         try:
             await self.resume()
+            self._next = None
         except errors.QuakeGridError as exc:
             log.warning("not_resumed job=%d reason=%s", job_id, exc)
+            self._next = None
             self.end(code, "")
 
     async def resume(self) -> None:
@@ -159,6 +184,7 @@ class DriverRuns:
     ) -> None:
         self.drivers, self.notifications, self.prepare = drivers, notifications, prepare
         self._is_auto = settings.resume == AUTO
+        self._state_dir = settings.state_dir
         self._folder: Path = settings.state_dir / driver_tickets.FOLDER
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -195,11 +221,23 @@ class DriverRuns:
         if found := driver_tickets.left(self._folder):
             self.keep(self._take_up(found))
 
-    def keep(self, work: Any) -> None:
+    def clear_place(self, account: Account | None) -> None:
+        """Let the driver of an account have its journals, whatever others have put in their place."""
+        if account is None:
+            return
+        try:
+            found = journal_files.clear_place(self._state_dir, account.uid)
+        except OSError as exc:
+            found = f"{exc}; it stays"
+        if found:
+            log.warning("journals_place_taken account=%s by=%s", account.name, found)
+
+    def keep(self, work: Any) -> asyncio.Task[Any]:
         """Keep a task running."""
         task = asyncio.get_running_loop().create_task(work, name="next driver")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def stop(self) -> None:
         """Start no further driver; tickets stay for the next agent."""

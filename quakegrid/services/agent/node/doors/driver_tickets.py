@@ -1,7 +1,8 @@
 """Tickets of drivers whose calculations go on by themselves: what was asked for, and which jobs came of it.
 
-A ticket is a file of the agent's user, and a second one into which the driver writes the ids of its jobs.
-Both outlive the agent and the machine's power. They go when the driver has ended for good.
+A ticket is a file of the agent's user, and a second one into which the driver writes the ids of its jobs: see
+`quakegrid.journals.job_lists`. Both outlive the agent and the machine's power. They go when the driver has
+ended for good.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from quakegrid.journals import job_lists
+
 log = logging.getLogger("quakegrid.agent")
 FOLDER = "drivers"
-MAX_JOBS = 1000
 MAX_ID = 2**63 - 1
-# A driver writes it when its jobs have their place in the queue.
-PLACED = b"placed"
 _SUFFIX = ".driver.json"
 # Of a request: the certificate of a driver, which has ended. It is not written down.
 _PROOF = "proof"
@@ -49,7 +49,9 @@ class DriverTicket:
         Raises:
             OSError: there is no descriptor left.
         """
-        return cls(os.memfd_create("driver_jobs", os.MFD_CLOEXEC), is_kept=is_kept)
+        fd = os.memfd_create("driver_jobs", os.MFD_CLOEXEC)
+        job_lists.reserve(fd)
+        return cls(fd, is_kept=is_kept)
 
     @classmethod
     def written(cls, folder: Path, request: Request) -> Self:
@@ -59,21 +61,24 @@ class DriverTicket:
             OSError: there is no descriptor left.
         """
         path = folder / f"{secrets.token_hex(8)}{_SUFFIX}"
+        ticket = cls(-1, path)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _write_new(path, json.dumps({**request, _PROOF: None}).encode())
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            return cls(os.open(_jobs_path(path), flags, 0o600), path)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            ticket.jobs_fd = os.open(_jobs_path(path), flags, 0o600)
+            job_lists.reserve(ticket.jobs_fd)
         except OSError as exc:
             log.warning("driver_not_written_down reason=%s", exc)
             with contextlib.suppress(OSError):
-                _remove(path)
+                ticket.remove()
             return cls.unwritten(is_kept=True)
+        return ticket
 
     @property
     def job_ids(self) -> list[int]:
         """The ids that the driver has written, each once."""
-        return list(dict.fromkeys(_ids(self.jobs_fd)))[:MAX_JOBS]
+        return list(dict.fromkeys(_ids(self.jobs_fd)))[: job_lists.MAX_JOBS]
 
     def begin_again(self) -> None:
         """Another driver gets the list: its jobs have no place. Nothing is written: the disk may be full."""
@@ -86,7 +91,7 @@ class DriverTicket:
 
     @property
     def _place_count(self) -> int:
-        return os.pread(self.jobs_fd, 40 * MAX_JOBS, 0).split().count(PLACED)
+        return job_lists.lines_of(self.jobs_fd).count(job_lists.PLACED)
 
     def close(self) -> None:
         """Let go of the files; they stay for the next agent."""
@@ -107,7 +112,7 @@ def left(folder: Path) -> list[tuple[DriverTicket, Request]]:
     for path in folder.glob(f"*{_SUFFIX}"):
         try:
             request = json.loads(path.read_bytes())
-            jobs = os.open(_jobs_path(path), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            jobs = os.open(_jobs_path(path), os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, ValueError):  # its agent died while it wrote it: there was no driver yet
             _remove(path)
         except OSError as exc:
@@ -122,8 +127,7 @@ def left(folder: Path) -> list[tuple[DriverTicket, Request]]:
 
 def _ids(fd: int) -> list[int]:
     """All ids that a driver has written. What is no id of a job is passed over."""
-    words = os.pread(fd, 40 * MAX_JOBS, 0).split()
-    numbers = [int(word) for word in words if word.isdigit() and len(word) < 20]
+    numbers = [int(line) for line in job_lists.lines_of(fd) if line.isdigit() and len(line) < 20]
     return [number for number in numbers if 0 < number <= MAX_ID]
 
 
