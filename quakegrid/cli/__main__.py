@@ -40,6 +40,15 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "workers.commands", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
         ),
         "events": Entry("workers.events", "events", "Show what happened to the cluster."),
+        "logs": Entry("logs.commands", "logs", "Show the own log of a service."),
+        "upgrade": Entry(
+            "checks.upgrade",
+            "upgrade",
+            "Say whether what runs is what is installed, here and on all nodes.",
+        ),
+        "completion": Entry(
+            "shell.completion", "completion", "Print what lets your shell complete commands and options."
+        ),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "config": Entry("checks.config", "config_commands", "Show and check the settings of openquake.cfg."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
@@ -59,6 +68,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "people.nodes",
             "node",
             "See which nodes have certificates in place of the authkey, and shut nodes out.",
+        ),
+        "certificate": Entry(
+            "people.certificate",
+            "certificate",
+            "Write a certificate for programs in other languages, which speak gRPC.",
         ),
         "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },

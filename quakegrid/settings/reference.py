@@ -133,6 +133,10 @@ MEANINGS = {
         "notify",
         "command",
     ): "shell command that is told the end of each job as JSON; runs as the job's person",
+    (
+        "notify",
+        "hosts",
+    ): "hosts of your own network whose URLs people may send to be told; others must be outside",
     ("notify", "url"): "URL that gets the end of each job as an HTTP POST with JSON",
     (
         "web",

@@ -1,8 +1,8 @@
 """The cookie of a session, as browsers and QGIS send it back. Pure.
 
-Browsers send a cookie to all ports of a host. Where there is TLS the name begins with `__Host-`: browsers take
-such a cookie from this very host over TLS only, so neither a site next to it nor something that speaks plain
-HTTP can plant one. Another service on the same host still gets it, if people look at that, too.
+Browsers send a cookie to all ports of a host. Where there is TLS the name begins with `__Host-`: browsers
+take such a cookie from this very host over TLS only, so neither a site next to it nor something that speaks
+plain HTTP can plant one. Another service on the same host still gets it, if people look at that, too.
 """
 
 from __future__ import annotations
