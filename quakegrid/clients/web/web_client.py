@@ -248,6 +248,10 @@ class WebClient:
         return response
 
     def _unreachable(self, trouble: Exception | str) -> errors.PeerUnreachableError:
+        if isinstance(trouble, str):  # it has answered, in words
+            return errors.PeerUnreachableError(
+                f"the web service at {self.address} cannot serve this now: {trouble}"
+            )
         words = trouble.strerror if isinstance(trouble, OSError) and trouble.strerror else str(trouble)
         return errors.PeerUnreachableError(
             f"the web service at {self.address} does not answer ({words or type(trouble).__name__}); it "

@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.nofs.quickstart import kernels
 from tests.people.machine import children
 from tests.support.namespace_cluster import REPOSITORY
-from tests.support.namespaces import Network, tool
+from tests.support.namespaces import NamespaceError, Network, tool
 
 PERSON, PERSON_UID = "anna", 7101
 HOME = Path("/home", PERSON)
@@ -70,7 +70,11 @@ class Machine:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Machine]:
-        """Make it; at the end nothing of it is left."""
+        """Make it; at the end nothing of it is left.
+
+        Raises:
+            NamespaceError: not allowed here.
+        """
         own = ["--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child"]
         enter = [tool("ip"), "netns", "exec", self._network.name(self._number), "unshare", *own]
         holder = subprocess.Popen(
@@ -84,7 +88,9 @@ class Machine:
         assert holder.stdout is not None
         holder.stdin.write(json.dumps(self._wanted()) + "\n")
         holder.stdin.flush()
-        assert holder.stdout.readline() == "ready\n", "the machine could not be made"
+        if holder.stdout.readline() != "ready\n":
+            holder.communicate()
+            raise NamespaceError("the kernel gives no layer over this computer's disk (overlayfs)")
         (self._pid,) = children(holder.pid)
         try:
             yield self

@@ -65,16 +65,16 @@ def installed(plain: PlainEngine) -> Iterator[Installed]:
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="qgq"))
         stack.callback(shutil.rmtree, folder)
-        try:
-            network = stack.enter_context(OfThePage(NODE_COUNT + 2))
-        except NamespaceError as exc:
-            pytest.skip(f"machines need root and iproute2: {exc}")
         (folder / "repository").mkdir()
         repository = copy_of_checkout(folder / "repository")
-        master, *nodes, desk = [
-            stack.enter_context(_machine(network, number, folder, repository).running())
-            for number in network.nodes
-        ]
+        try:
+            network = stack.enter_context(OfThePage(NODE_COUNT + 2))
+            master, *nodes, desk = [
+                stack.enter_context(_machine(network, number, folder, repository).running())
+                for number in network.nodes
+            ]
+        except NamespaceError as exc:
+            pytest.skip(f"machines need root, iproute2 and overlayfs: {exc}")
         token = ""
         for command in COMMANDS[page.ON_MASTER]:
             token = master.type(command).stdout.strip()
