@@ -63,24 +63,35 @@ protos: install ## Generate quakegrid/api, internal and wire from protos/, and l
 protos-lock: install ## Lock the contracts as they are now, also what breaks those that were locked
 	@$(PY) protos/lock.py
 
+.PHONY: release
+release: install ## Commit, tag and build VERSION in this checkout; nothing is pushed or published
+	@$(PY) -m deploy.release $(VERSION)
+
 .PHONY: docs
 docs: install ## Build the manual into build/docs, strictly
 	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/docs $(UV) sync --quiet --frozen --only-group docs
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict
 	@echo "The manual is in build/docs/index.html"
 
 .PHONY: reference
-reference: install ## Write docs/configuration.md, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
-	@$(PY) -m quakegrid.settings.reference > docs/configuration.md
+reference: install ## Write docs/reference, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
+	@$(PY) -m tests.manual.reference
 	@$(PY) -m quakegrid.install.units deploy/systemd
 	@$(PY) -m tests.unit.house.where_things_are
+	@$(PY) -m benchmarks.headlines
+
+.PHONY: pictures
+pictures: install ## Make the manual's pictures anew: pages in Chromium, terminals, figures (a minute)
+	@$(PY) -m tests.manual.pictures
 
 .PHONY: check
-check: install ## Format, lint, types, contracts, generated code
+check: install ## Format, lint, types, contracts, generated code, spelling and prose
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/buf lint protos
+	@$(VENV)/bin/codespell
+	@$(PY) -m tests.manual.prose --check
 	@$(MAKE) --no-print-directory protos
 	@git diff --exit-code --stat -- quakegrid/api quakegrid/internal quakegrid/wire protos/lock.json || \
 		{ echo "generated code differs from protos/: run 'make protos' and commit"; exit 1; }
@@ -121,8 +132,12 @@ $(VENV)/engines/%/.installed: $(UV) pyproject.toml uv.lock
 		--extra engine-$(subst .,-,$*) --extra engine-optional
 	@touch $@
 
+.PHONY: test-docs
+test-docs: docs ## Run every command of the manual and compare what it prints (some minutes; part of `make test-all`)
+	@$(PY) -m pytest --full --durations=5 tests/manual tests/unit/manual
+
 .PHONY: test-versions
-test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 calculations with the plain engine of each version that QuakeGrid knows
+test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 calculations, and 3 with served files, with the plain engine of each known version
 	@for engine in $(PY) $(ENGINES:%=$(VENV)/engines/%/bin/python); do \
 		echo "--- $$($$engine -c 'from importlib.metadata import version; print(version("openquake.engine"))')"; \
 		$$engine -m pytest --full tests/engine/test_same_numbers.py || exit; done
@@ -157,6 +172,19 @@ test-slurm: install ## Test agents in allocations of SLURM (needs root and Debia
 .PHONY: test-vm
 test-vm: install ## Test services of a Debian with systemd in emulated machines (needs root, QEMU, debootstrap; slow)
 	@$(PY) -m pytest --vm -rs -s tests/system/test_vm.py
+
+# Seeds of a simulation, the first of them, and a seed to run again with all that happens.
+SEEDS ?= 1000
+FIRST ?= 1
+REPLAY ?=
+
+.PHONY: simulate
+simulate: install ## Simulate the cluster whole, in virtual time: SEEDS (1000) worlds, FIRST (1), or REPLAY=SEED
+	@$(PY) -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(if $(REPLAY),--replay $(REPLAY))
+
+.PHONY: simulate-mutants
+simulate-mutants: install ## Put bugs into the code in memory, and show that the simulation finds each within SEEDS
+	@$(PY) -m tests.simulation --mutants --seeds $(SEEDS)
 
 .PHONY: chaos
 chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, JOBS, SESSIONS, MINUTES, RATE; root only)

@@ -1,4 +1,4 @@
-"""The figures that README shows, from what benchmarks measured last: `make reference` writes them there.
+"""The figures that begin the page of measurements, as measured last: `make reference` writes them there.
 
 A page has them between the two marks below. `tests/unit/house/test_figures.py` holds the page to the records.
 """
@@ -14,7 +14,7 @@ from benchmarks.support import records
 from benchmarks.support.figures import Figure, in_digits
 from benchmarks.support.records import Record
 
-PAGE = records.ROOT / "README.md"
+PAGE = records.ROOT / "docs" / "background" / "measurements.md"
 BEGIN = "<!-- Figures: `make reference` writes them from benchmarks/results. -->\n"
 END = "<!-- End of the figures. -->\n"
 

@@ -1,12 +1,12 @@
 """A driver's stream from the broker: when its session may start, when it must stop, what its workers print.
 
-A thread reads it, and opens it again when the broker was started again. Does not depend on lanes and tasks.
+A thread reads it, and opens it again when the broker was started again; `stream_rules.py` decides. Does not
+depend on lanes and tasks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
 import queue
 import secrets
@@ -20,8 +20,8 @@ import grpc
 from quakegrid import errors
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.session.broker_link import BrokerLink, Connect
-from quakegrid.session.broker_patience import BrokerPatience
 from quakegrid.session.options import OPEN_PATIENCE_S, Patience, SessionOptions
+from quakegrid.session.stream_rules import Heard, Next, StreamRules, StreamState
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.session.worker_output import WordsRelay
 from quakegrid.settings.config import Settings
@@ -29,29 +29,6 @@ from quakegrid.transport import grpc_channels
 
 # The events for a driver that waits for its turn. An error is the last one.
 Answer = sessions_pb2.OpenSessionResponse | errors.QuakeGridError
-
-
-class StreamState(enum.Enum):
-    """The state of a session, as its broker tells it."""
-
-    OPENING = enum.auto()  # no broker has answered yet
-    QUEUED = enum.auto()
-    ADMITTED = enum.auto()
-    ABORTED = enum.auto()  # the driver was told to stop; the broker ends the stream
-    FAILED = enum.auto()
-    CLOSED = enum.auto()
-
-
-# A move that is not here changes nothing: it comes from a late message, or from two threads that end a
-# session at the same time.
-MOVES: dict[StreamState, frozenset[StreamState]] = {
-    StreamState.OPENING: frozenset(StreamState) - {StreamState.OPENING},
-    StreamState.QUEUED: frozenset(StreamState) - {StreamState.OPENING},
-    StreamState.ADMITTED: frozenset(StreamState) - {StreamState.OPENING, StreamState.QUEUED},
-    StreamState.ABORTED: frozenset({StreamState.ABORTED, StreamState.FAILED, StreamState.CLOSED}),
-    StreamState.FAILED: frozenset({StreamState.CLOSED}),
-    StreamState.CLOSED: frozenset(),
-}
 
 
 def waiting_words(settings: Settings) -> str:
@@ -81,17 +58,11 @@ class BrokerStream:
     ) -> None:
         self._settings, self._options, self.wakeup = settings, options, wakeup
         self._patience, self._connect = patience, connect
-        self._request = _request(options)
-        self._state = StreamState.OPENING
+        self._rules = StreamRules(_request(options), patience)
         self._lock = threading.Lock()  # of moves, and of opening a stream, which must not follow a `close`
         self._closed = threading.Event()
         self._output_flushed = threading.Event()
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self.failure: errors.QuakeGridError | None = None
-        self.abort_reason = ""
-        self.session_id = 0
-        # How often a broker has admitted the session: more than once if it was started again.
-        self.admission_count = 0
         self.words = WordsRelay()
         self._open()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
@@ -100,7 +71,27 @@ class BrokerStream:
     @property
     def is_closed(self) -> bool:
         """Whether this driver has ended the session."""
-        return self._state is StreamState.CLOSED
+        return self._rules.state is StreamState.CLOSED
+
+    @property
+    def failure(self) -> errors.QuakeGridError | None:
+        """Why the session has failed; None while it has not."""
+        return self._rules.failure
+
+    @property
+    def abort_reason(self) -> str:
+        """Why the broker told this driver to stop; empty if it did not."""
+        return self._rules.abort_reason
+
+    @property
+    def session_id(self) -> int:
+        """The session's number; 0 until a broker admits it."""
+        return self._rules.session_id
+
+    @property
+    def admission_count(self) -> int:
+        """How often a broker has admitted the session: more than once if it was started again."""
+        return self._rules.admission_count
 
     def check(self) -> None:
         """Raise the session's error, if it has failed."""
@@ -111,35 +102,30 @@ class BrokerStream:
         """Wait until all lines that the workers have printed are here, if the broker answers."""
         timeout_s = self._patience.flush_s
         try:
-            self._link.flush_output(self.session_id, self._request.resumed_token, timeout_s)
+            self._link.flush_output(self.session_id, self._rules.request.resumed_token, timeout_s)
         except (grpc.RpcError, ValueError):  # the latter: the channel was closed, to try another
             return
         self._output_flushed.wait(timeout_s)
 
     def close(self) -> bool:
         """End the session; returns False if it was closed before. From now on no stream is opened."""
-        if not self._move(StreamState.CLOSED):
-            return False
+        with self._lock:
+            if not self._rules.close():
+                return False
         self._closed.set()
         if self.session_id and not self.failure:
             # Without an answer the broker sees that the driver has ended.
             with contextlib.suppress(grpc.RpcError, ValueError):
-                self._link.close_session(self.session_id, self._request.resumed_token, self._patience.close_s)
+                self._link.close_session(
+                    self.session_id, self._rules.request.resumed_token, self._patience.close_s
+                )
         self._stream.cancel()
         self._link.close()
         return True
 
-    def _move(self, state: StreamState) -> bool:
-        """Change the state if that is allowed; returns whether it was."""
-        with self._lock:
-            is_allowed = state in MOVES[self._state]
-            if is_allowed:
-                self._state = state
-            return is_allowed
-
     def _open(self) -> None:
         self._link = self._connect(self._settings)
-        self._stream = self._link.open(self._request)
+        self._stream = self._link.open(self._rules.request)
 
     # --- the thread
 
@@ -151,19 +137,17 @@ class BrokerStream:
 
     def _follow_broker(self) -> None:
         """Pass on the broker's messages until the session ends, also when the broker is started again."""
-        patience = BrokerPatience(self._patience, is_calculation=bool(self._options.job_ids))
         while True:
             was_reached, ended = self._read_stream()
-            failure = self._why_ended(ended)
-            now_s = time.monotonic()
-            is_known = self._state is not StreamState.OPENING
-            is_first = patience.lose(now_s, was_reached=was_reached, is_known=is_known)
-            if not isinstance(failure, errors.PeerUnreachableError) or patience.is_over(now_s):
-                self._fail(failure)
+            address = self._settings.broker_address
+            failure = grpc_channels.translate(ended, "broker", address) if ended is not None else None
+            with self._lock:
+                follows = self._rules.lose(failure, time.monotonic(), was_reached=was_reached)
+            if follows is Next.FAIL:
+                self._fail(self._rules.why_ended(failure))
+            if follows in (Next.FAIL, Next.END):
                 return
-            if self.failure:
-                return
-            if is_first and not is_known:
+            if follows is Next.WAIT_FOR_BROKER:
                 self._options.needs.warn(waiting_words(self._settings))
             if self._closed.wait(self._patience.broker_retry_s) or not self._open_again():
                 return
@@ -187,78 +171,50 @@ class BrokerStream:
     def _open_again(self) -> bool:
         """Open another stream; returns False if the session was closed meanwhile."""
         with self._lock:
-            if self._state is StreamState.CLOSED:
+            if self.is_closed:
                 return False
             self._link.close()
             self._open()
             return True
 
-    def _why_ended(self, exc: grpc.RpcError | None) -> errors.QuakeGridError:
-        """Why a stream is over. If the broker is unreachable, another stream is opened.
-
-        A session that was aborted does not go on with another broker. Such a broker does not know of the
-        abort, and would keep the session, while the driver waits for its end.
-        """
-        if self.abort_reason:
-            return errors.StateError(f"the session has ended: {self.abort_reason}")
-        if exc is None:
-            return errors.PeerUnreachableError("the broker ended the session")
-        return grpc_channels.translate(exc, "broker", self._settings.broker_address)
-
     def _on_answer(self, answer: sessions_pb2.OpenSessionResponse) -> None:
-        match answer.WhichOneof("event"):
-            case "queued":
-                self._on_queued(answer)
-            case "admitted":
-                self._on_admitted(answer)
-            case "aborted":
-                self._on_aborted(answer.aborted.reason or "aborted")
-            case "failed":
-                self._fail(errors.QuakeGridError(answer.failed.reason))
-            case "worker_output":
+        with self._lock:
+            heard = self._rules.take(answer)
+        match heard:
+            case Heard.QUEUED | Heard.ADMITTED:
+                self.answers.put(answer)
+            case Heard.ADMITTED_AGAIN:
+                self.wakeup.set()
+            case Heard.ABORTED:
+                os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
+                self.wakeup.set()
+            case Heard.FAILED:
+                self._tell_failure()
+            case _:
+                self._on_words(heard, answer)
+
+    def _on_words(self, heard: Heard, answer: sessions_pb2.OpenSessionResponse) -> None:
+        """Pass on what is for people; anything else is no news."""
+        match heard:
+            case Heard.OUTPUT:
                 self.words.pass_output(answer.worker_output)
-            case "output_flushed":
+            case Heard.OUTPUT_FLUSHED:
                 self._output_flushed.set()
-            case "node_left_out":
+            case Heard.NODE_LEFT_OUT:
                 left_out = answer.node_left_out
                 self._options.needs.warn(
                     f"node {left_out.node} is left out: {', '.join(left_out.differences)}"
                 )
-            case _:  # a message that only a newer broker sends
-                return
-
-    def _on_queued(self, answer: sessions_pb2.OpenSessionResponse) -> None:
-        if not self._move(StreamState.QUEUED):
-            return
-        self.answers.put(answer)
-
-    def _on_admitted(self, answer: sessions_pb2.OpenSessionResponse) -> None:
-        if not self._move(StreamState.ADMITTED):
-            return
-        self.admission_count += 1
-        if self.admission_count > 1:
-            self.wakeup.set()
-            return
-        admitted = answer.admitted
-        self.session_id = admitted.session_id
-        # The request for a broker that was started again.
-        self._request.resumed_session_id = admitted.session_id
-        self._request.resumed_token = admitted.session_token
-        self._request.lane_port = int(admitted.lane_endpoint.rpartition(":")[2])
-        self.answers.put(answer)
-
-    def _on_aborted(self, reason: str) -> None:
-        if not self._move(StreamState.ABORTED):
-            return
-        self.abort_reason = reason
-        os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
-        self.wakeup.set()
 
     def _fail(self, failure: errors.QuakeGridError) -> None:
-        if not self._move(StreamState.FAILED):
-            return  # the first failure is the reason
-        self.failure = failure
-        self.answers.put(failure)
+        with self._lock:
+            has_failed = self._rules.fail(failure)
+        if has_failed:
+            self._tell_failure()
+
+    def _tell_failure(self) -> None:
+        assert self.failure is not None
+        self.answers.put(self.failure)
         self.wakeup.set()
 
 

@@ -49,7 +49,15 @@ class Apart:
         """Where the master's drivers have their datastores."""
         return self.home / "oqdata"
 
-    def configure(self, node: int, *, shm: str = "512m", more: str = "", is_apart: bool = True) -> None:
+    def configure(
+        self,
+        node: int,
+        *,
+        shm: str = "512m",
+        more: str = "",
+        is_apart: bool = True,
+        preload: str = "openquake",
+    ) -> None:
         """Write a machine's settings: no shared folder, and shared memory of its own.
 
         Args:
@@ -57,6 +65,7 @@ class Apart:
             shm: size of its shared memory.
             more: shell that its programs begin with.
             is_apart: it does not see what the master sees.
+            preload: as in `[agent] preload`.
         """
         lines = [f"mount -t tmpfs -o size={shm} none /dev/shm", more]
         if node != MASTER and is_apart:
@@ -69,12 +78,13 @@ class Apart:
                 f"mkdir -p {shlex.quote(folder)}" for folder in sorted({str(Path(p).parent) for p in stale})
             ]
             lines += [f"echo stale > {shlex.quote(path)}" for path in stale]
-        self.machines.configure(node, {"directory": {"shared_dir": ""}}, prelude="\n".join(lines))
+        changes = {"directory": {"shared_dir": ""}, "agent": {"preload": preload}}
+        self.machines.configure(node, changes, prelude="\n".join(lines))
 
     @contextlib.contextmanager
-    def changed(self, node: int, **options: Any) -> Iterator[None]:
-        """A node that is configured otherwise for a while."""
-        self._restart(node, **options)
+    def changed(self, node: int, environ: Mapping[str, str] | None = None, **options: Any) -> Iterator[None]:
+        """A node that is configured otherwise for a while; `environ` is added to its agent's environment."""
+        self._restart(node, environ, **options)
         try:
             yield
         finally:
@@ -110,10 +120,10 @@ class Apart:
             assert warm.returncode == 0, warm.stderr
         self.machines.wait_for_cores({node: self.machines.cores[node] for node in NAMED})
 
-    def _restart(self, node: int, **options: Any) -> None:
+    def _restart(self, node: int, environ: Mapping[str, str] | None = None, **options: Any) -> None:
         self.configure(node, **options)
         self.machines.stop_agent(node)
-        self.machines.start_agent(node)
+        self.machines.start_agent(node, environ=environ)
         self.wait_until_warm(node)
 
 

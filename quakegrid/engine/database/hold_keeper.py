@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from quakegrid import errors
@@ -19,6 +20,50 @@ from quakegrid.jobs.states import JobState
 HOLD_S = 30.0
 RENEW_EVERY_S = 10.0
 AGAIN_AFTER_S = 1.0
+# How long a calculation waits for its first hold; each try waits a third of `HOLD_S` for its answer.
+BEGIN_S = 60.0
+
+
+class HeldJobs:
+    """The jobs that a driver holds, and what it makes of the answers to its renewals. Pure.
+
+    Args:
+        job_ids: jobs that it runs, or that wait for their turn.
+    """
+
+    def __init__(self, job_ids: Sequence[int]) -> None:
+        self.job_ids = set(job_ids)  # held by now
+        self._aborted: set[int] = set()
+
+    def take(self, job_id: int, answer: JobState | errors.QuakeGridError) -> tuple[bool, str]:
+        """Take the answer to a renewal.
+
+        Returns:
+            Whether the renewal is to be tried again soon, and why the job was lost; empty if it was not.
+        """
+        match answer:
+            case errors.NotFoundError() | errors.StateError():
+                return False, self._lose(job_id, str(answer))
+            case errors.QuakeGridError():
+                return True, ""
+            case JobState.FAILED:
+                return False, self._lose(
+                    job_id, "the driver's hold on it was lost, see `quakegrid jobs logs`"
+                )
+            case JobState.ABORTED if job_id in self._aborted:
+                return False, self._lose(job_id, "it was aborted")
+            case JobState.ABORTED:
+                self._aborted.add(job_id)  # the broker tells the driver
+            case JobState() if answer.is_final:
+                self.job_ids.discard(job_id)
+        return False, ""
+
+    def _lose(self, job_id: int, reason: str) -> str:
+        """Hold a job no more that somebody else has ended."""
+        if job_id not in self.job_ids:
+            return ""
+        self.job_ids.discard(job_id)
+        return reason
 
 
 class HoldKeeper:
@@ -43,62 +88,57 @@ class HoldKeeper:
         hold_s: float = HOLD_S,
         renew_every_s: float = RENEW_EVERY_S,
     ) -> None:
-        self._held = set(job_ids)
-        self._aborted: set[int] = set()
+        self._held = HeldJobs(job_ids)
         self._renew = renew
         self._on_lost = on_lost
         self._hold_s, self._renew_every_s = hold_s, renew_every_s
         self._holder = f"{socket.gethostname()}/{os.getpid()}"
         self._closing = threading.Event()
         for job_id in job_ids:  # the first time at once: a job that waits is held already
-            self._renew_hold(job_id)
+            self._begin_hold(job_id)
         self._thread = threading.Thread(target=self._run, name="holds", daemon=True)
         self._thread.start()
 
+    def _begin_hold(self, job_id: int) -> None:
+        """Wait until a job is held: nobody would end one that is not, when its driver dies.
+
+        Raises:
+            PeerUnreachableError: the dbserver did not answer for long.
+        """
+        end_s = time.monotonic() + BEGIN_S
+        while not self._renew_hold(job_id):
+            if time.monotonic() >= end_s:
+                raise errors.PeerUnreachableError(f"the dbserver does not take the hold on job {job_id}")
+            self._closing.wait(min(AGAIN_AFTER_S, self._renew_every_s))
+
     def release(self, job_id: int) -> None:
         """Hold a job no more: the driver ends it itself."""
-        self._held.discard(job_id)
+        self._held.job_ids.discard(job_id)
 
     def close(self) -> None:
         """Renew no more; the dbserver judges jobs that have not ended when their hold time is over."""
         self._closing.set()
-        self._held.clear()
+        self._held.job_ids.clear()
 
     def _run(self) -> None:
         wait_s = self._renew_every_s
         while not self._closing.wait(wait_s):
-            late = [job_id for job_id in tuple(self._held) if not self._renew_hold(job_id)]
+            late = [job_id for job_id in tuple(self._held.job_ids) if not self._renew_hold(job_id)]
             wait_s = min(AGAIN_AFTER_S, self._renew_every_s) if late else self._renew_every_s
 
     def _renew_hold(self, job_id: int) -> bool:
         """Renew the hold on one job; returns False if it has to be tried again soon."""
+        answer: JobState | errors.QuakeGridError
         try:
-            state = self._renew(job_id, self._holder, self._hold_s)
-        except errors.PeerUnreachableError:
-            return False
-        except (errors.NotFoundError, errors.StateError) as exc:
-            self._lose(job_id, str(exc))
+            answer = self._renew(job_id, self._holder, self._hold_s)
         except errors.QuakeGridError as exc:
-            print(f"the hold on job {job_id} was not renewed: {exc}", file=sys.stderr)
-            return False
+            answer = exc
+            if not isinstance(exc, errors.PeerUnreachableError | errors.NotFoundError | errors.StateError):
+                print(f"the hold on job {job_id} was not renewed: {exc}", file=sys.stderr)
         except ValueError:  # the connection was closed under us
             self._closing.set()
-        else:
-            self._take_note(job_id, state)
-        return True
-
-    def _take_note(self, job_id: int, state: JobState) -> None:
-        """Give up a job that has ended; tell the driver if somebody else ended it."""
-        if state is JobState.FAILED:
-            self._lose(job_id, "the driver's hold on it was lost, see `quakegrid jobs logs`")
-        elif state is JobState.ABORTED and job_id in self._aborted:
-            self._lose(job_id, "it was aborted")
-        elif state is JobState.ABORTED:
-            self._aborted.add(job_id)  # the broker tells the driver
-        elif state.is_final:
-            self._held.discard(job_id)
-
-    def _lose(self, job_id: int, reason: str) -> None:
-        if job_id in self._held and not self._closing.is_set():
-            self._held.discard(job_id)
+            return True
+        is_late, reason = self._held.take(job_id, answer)
+        if reason and not self._closing.is_set():
             self._on_lost(job_id, reason)
+        return not is_late

@@ -57,6 +57,9 @@ class WorkerOrders:
         # Of a node that was lost meanwhile none are left.
         worker_ids = tuple(each for each in action.worker_ids if each in self._loop.fleet.workers)
         started = await self._order(session, action, worker_ids) if session and worker_ids else ()
+        if started is None:
+            self._loop.handle(core.WorkersUnsure(worker_ids))
+            return
         self._loop.handle(core.WorkersStarted(started))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)
         if refused:
@@ -68,8 +71,8 @@ class WorkerOrders:
 
     async def _order(
         self, session: DriverSession, action: core.StartWorkers, worker_ids: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        """Ask a node for workers; returns those that started."""
+    ) -> tuple[str, ...] | None:
+        """Ask a node for workers; returns those that started, or None if nobody knows."""
         endpoint = self._lanes.endpoint_of(session.session_id)  # one about to start again counts, too
         if not endpoint:
             return ()
@@ -78,4 +81,4 @@ class WorkerOrders:
         needs = WorkerNeeds(endpoint, request.worker_setup, request.fingerprint, session.principal)
         orders = self._nodes.links[action.host].orders
         started = await orders.start_workers(session.session_id, worker_ids, needs, width=action.width)
-        return tuple(started)
+        return None if started is None else tuple(started)

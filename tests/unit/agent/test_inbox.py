@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from quakegrid.services.agent.worker import guard as guards
-from quakegrid.services.agent.worker import inbox as inboxes
-from quakegrid.services.agent.worker.inbox import Inbox, RefusedError
+from quakegrid.services.agent.worker import holdings
+from quakegrid.services.agent.worker.holdings import RefusedError
+from quakegrid.services.agent.worker.inbox import Inbox
 from quakegrid.services.lane import codec
 from quakegrid.services.lane.tasks.events import Lease, SessionId, TaskId
 from quakegrid.session import options
@@ -142,7 +143,7 @@ UNKNOWN = codec.refused("session 1 is not open on this lane", is_unknown_session
 @pytest.fixture
 def is_hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane that refused is told again at once."""
-    monkeypatch.setattr(inboxes, "REFUSED_RETRY_S", 0.01)
+    monkeypatch.setattr(holdings, "REFUSED_RETRY_S", 0.01)
 
 
 def hear_ready(lane: PlayedLane) -> list[int]:
@@ -229,13 +230,13 @@ def test_other_refusals_end_a_worker_at_once(lane: PlayedLane) -> None:
 
 def test_patience_with_a_lane_ends_and_begins_anew_when_it_knew_us() -> None:
     """Workers wait for as long as drivers look for a broker, whatever went before."""
-    end_s = inboxes.REFUSED_PATIENCE_S
+    end_s = holdings.REFUSED_PATIENCE_S
     assert end_s == options.PATIENCE.broker_s
     unknown = lane_pb2.Refused(reason="not open", is_unknown_session=True)
-    patience = inboxes._Patience()
+    patience = holdings._Patience()
     for now_s in range(int(end_s)):
         patience.refuse(unknown, now_s)
-    assert patience.retry_s == inboxes.REFUSED_RETRY_S
+    assert patience.retry_s == holdings.REFUSED_RETRY_S
     with pytest.raises(RefusedError, match="not open"):
         patience.refuse(unknown, end_s)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from quakegrid import testing
@@ -13,6 +14,7 @@ from quakegrid.internal.v1 import orders_pb2
 from quakegrid.services.broker.drivers import ends
 from quakegrid.services.broker.nodes import link
 from quakegrid.settings import config, lane_secrets
+from quakegrid.transport import error_details
 from quakegrid.transport.keys import lane_keys
 from tests.support.broker_fakes import NODE, AgentStage, told, until
 from tests.support.fake_agent import FakeAgent
@@ -124,6 +126,55 @@ def test_workers_go_on_while_the_link_is_cut_and_those_that_ended_are_lost(play:
         assert end.is_blameless
         assert "it ended while its agent was out of reach" in end.reason
         assert staying in agent.workers
+
+    play(scene)
+
+
+def test_worker_whose_start_was_not_answered_and_that_ended_unseen_is_lost(play: Play) -> None:
+    """It may have joined its lane by then, and hold a task."""
+
+    async def scene(stage: AgentStage, agent: FakeAgent, _other: FakeAgent) -> None:
+        method = "/quakegrid.internal.v1.Orders/StartWorkers"
+        handler = agent._handlers[method]
+
+        async def start_and_be_cut(request: orders_pb2.StartWorkersRequest, context: object) -> object:
+            answer = await handler.unary_unary(request, context)
+            agent.cut()
+            return answer
+
+        agent._handlers[method] = handler._replace(unary_unary=start_and_be_cut)
+        stage.open_session(7)
+        await until(lambda: agent.is_cut, "its answer is lost")
+        agent._handlers[method] = handler
+        staying, ending = sorted(agent.workers)
+        await until(lambda: not stage.broker.nodes.links[NODE].is_reached, "the link noticed")
+        agent.end_worker(ending, "exit code 1")
+        agent.mend()
+        await until(lambda: len(agent.workers) == 2, "another worker runs")
+
+        assert [end.worker_id for end in stage.lane_told("worker_lost")] == [ending]
+        assert staying in agent.workers
+
+    play(scene)
+
+
+def test_agent_that_says_why_it_starts_nothing_is_not_asked_what_it_has(play: Play) -> None:
+    """Its refusal is certain: the connection stays, and the fleet counts no worker."""
+
+    async def scene(stage: AgentStage, agent: FakeAgent, _other: FakeAgent) -> None:
+        method = "/quakegrid.internal.v1.Orders/StartWorkers"
+        nothing, code = grpc.aio.Metadata(), grpc.StatusCode.UNAVAILABLE
+        told = grpc.aio.Metadata(*error_details.metadata("QUAKEGRID", code, "the template loads"))
+
+        async def refuse(_request: object, _context: object) -> object:
+            raise grpc.aio.AioRpcError(code, nothing, told, "the template loads")
+
+        agent._handlers[method] = agent._handlers[method]._replace(unary_unary=refuse)
+        session = stage.open_session(7)
+        await until(lambda: stage.broker._loop.fleet.nodes[NODE].is_refusing, "it refused")
+
+        assert stage.broker.nodes.links[NODE].is_reached
+        assert not stage.broker._loop.fleet.workers_of(session_id=session.session_id)
 
     play(scene)
 

@@ -12,7 +12,8 @@ import pytest
 
 from quakegrid import errors, testing
 from quakegrid.session.options import Needs, Patience, SessionOptions
-from quakegrid.session.stream import MOVES, BrokerStream, StreamState
+from quakegrid.session.stream import BrokerStream
+from quakegrid.session.stream_rules import MOVES, StreamState
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.settings import config
 from quakegrid.testing.fake_broker import FakeBroker

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quakegrid.blobs import shared_memory
-from quakegrid.services.agent.worker.inbox import Frame
+from quakegrid.services.agent.worker.holdings import Frame
 from quakegrid.wire.v1 import lane_pb2
 
 

@@ -22,7 +22,8 @@ from quakegrid.jobs import texts
 from quakegrid.services.agent.linux.oom_scores import WORKER_SCORE, set_oom_score
 from quakegrid.services.agent.orders import WorkerSpec
 from quakegrid.services.agent.worker.blobs import MappedFrame, NodeBlobs
-from quakegrid.services.agent.worker.inbox import BlobGoneError, Frame, Inbox, ReceivedTask, RefusedError
+from quakegrid.services.agent.worker.holdings import Frame, ReceivedTask, RefusedError
+from quakegrid.services.agent.worker.inbox import BlobGoneError, Inbox
 from quakegrid.services.agent.worker.silence import warn_of_silence
 from quakegrid.services.agent.worker.threads import set_thread_count
 from quakegrid.services.agent.worker_keys import WorkerKeys

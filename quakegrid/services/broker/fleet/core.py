@@ -36,6 +36,7 @@ from quakegrid.services.broker.fleet.events import (
     TasksCounted,
     WorkersRefused,
     WorkersStarted,
+    WorkersUnsure,
 )
 from quakegrid.services.broker.fleet.leftovers import Leftovers
 from quakegrid.services.broker.fleet.nodes import FleetNodes
@@ -116,7 +117,7 @@ class Fleet:
             What must be done at once, in order; `place` may add to it in this turn of the loop.
         """
         match event:
-            case WorkersStarted() | ProgressMade() | TasksCounted():
+            case WorkersStarted() | WorkersUnsure() | ProgressMade() | TasksCounted():
                 self._note(event)
                 return []
             case WorkersRefused() | WorkerEnd():
@@ -167,10 +168,10 @@ class Fleet:
         self.is_placement_due |= is_first or bool(actions) or before != self._nodes.look_of(event.host)
         return actions
 
-    def _note(self, event: WorkersStarted | ProgressMade | TasksCounted) -> None:
+    def _note(self, event: WorkersStarted | WorkersUnsure | ProgressMade | TasksCounted) -> None:
         """Take an event that seldom matters for placement."""
         match event:
-            case WorkersStarted():
+            case WorkersStarted() | WorkersUnsure():  # those that were not started are not in the next report
                 for worker_id in event.worker_ids:
                     if worker_id in self.workers:
                         self.workers[worker_id].is_started = True

@@ -105,6 +105,16 @@ class WorkersRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkersUnsure:
+    """Nobody knows whether an agent started these workers: its first report over a new connection tells.
+
+    Until then they count as started: they may have joined their lane, hold tasks, and end unseen.
+    """
+
+    worker_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressMade:
     """A task of the session was done, or given up: its workers can work, if not on that one."""
 
@@ -128,7 +138,7 @@ class SecondPassed:
 NodeEvent = NodeReported | NodeLost | NodeJoined | NodeLeaving
 SessionEvent = SessionRequested | SessionEnded | ProgressMade | TasksCounted
 # `WorkerEnd`: a worker's process has ended, as its agent tells.
-WorkerEvent = WorkersStarted | WorkersRefused | WorkerEnd
+WorkerEvent = WorkersStarted | WorkersRefused | WorkersUnsure | WorkerEnd
 Event = NodeEvent | SessionEvent | WorkerEvent | SecondPassed
 
 # --- actions

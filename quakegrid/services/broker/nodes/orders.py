@@ -20,6 +20,7 @@ from quakegrid.api.v1 import nodes_pb2_grpc
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.services.broker.lanes import door_keys
+from quakegrid.transport import error_details
 from quakegrid.transport.keys import lane_keys
 
 T = TypeVar("T")
@@ -69,8 +70,10 @@ class AgentOrders:
         needs: WorkerNeeds,
         *,
         width: int = 1,
-    ) -> list[str]:
+    ) -> list[str] | None:
         """Ask for workers with what a session needs.
+
+        If the answer is lost the connection is given up, so that the agent tells again what it has.
 
         Args:
             session_id: of the session.
@@ -78,8 +81,11 @@ class AgentOrders:
             needs: of the session.
             width: cores of each worker.
         Returns:
-            The names of the workers that were started.
+            The names of the workers that were started; None if nobody knows.
         """
+        channel = self.channel
+        if channel is None:
+            return []
         key = lane_keys.token_key(self._lane_secret)
         refs = [
             orders_pb2.WorkerRef(
@@ -99,8 +105,14 @@ class AgentOrders:
             account_id=needs.principal.account_id,
             lane_keys=door_keys.of_broker(self._lane_secret),
         )
-        response = await self._order(lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S))
-        return [started.worker_id for started in response.started] if response else []
+        response = await self._order(
+            lambda stub: stub.StartWorkers(request, timeout=ORDER_TIMEOUT_S),
+            refused=orders_pb2.StartWorkersResponse(),
+        )
+        if response is None:
+            await channel.close(None)
+            return None
+        return [started.worker_id for started in response.started]
 
     async def stop_workers(self, session_id: int, *, is_forced: bool, worker_ids: Sequence[str] = ()) -> None:
         """Stop workers of a session; all, if no names are given. The agent reports their ends."""
@@ -145,15 +157,23 @@ class AgentOrders:
             lambda _stub: call(nodes_pb2_grpc.NodesStub(self.channel))  # type: ignore[arg-type]
         )
 
-    async def _order(self, call: Callable[[orders_pb2_grpc.OrdersAsyncStub], Awaitable[T]]) -> T | None:
-        """Give an order; returns None if the agent does not answer, which the link notices, too."""
+    async def _order(
+        self, call: Callable[[orders_pb2_grpc.OrdersAsyncStub], Awaitable[T]], *, refused: T | None = None
+    ) -> T | None:
+        """Give an order.
+
+        Returns:
+            The answer, or `refused` if the agent refused; None if it does not answer, which the link notices,
+            too.
+        """
         if self.channel is None:
             return None
         try:
             return await call(orders_pb2_grpc.OrdersStub(self.channel))
         except (grpc.aio.AioRpcError, grpc.aio.UsageError) as exc:  # the latter if the channel was closed
             log.warning("order_failed host=%s reason=%s", self._host, str(exc).partition("\n")[0])
-            return None
+            is_refusal = isinstance(exc, grpc.RpcError) and bool(error_details.reason_of(exc))
+            return refused if is_refusal else None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():

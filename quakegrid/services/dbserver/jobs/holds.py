@@ -8,6 +8,7 @@ restart every driver has the whole time of its hold to renew it.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -29,10 +30,33 @@ logger = logging.getLogger("dbserver")
 
 
 class HoldDeadlines:
-    """The time at which each job's hold ends. Pure."""
+    """The time at which each job's hold ends. Pure.
 
-    def __init__(self) -> None:
+    While the event loop, which takes renewals, does not work, no hold ends.
+
+    Args:
+        beat_s: the time of the first beat of the event loop; infinity if it is not watched.
+    """
+
+    def __init__(self, beat_s: float = math.inf) -> None:
         self._ends_s: dict[int, float] = {}
+        self._beat_s = beat_s
+
+    def beat(self, now_s: float) -> float:
+        """Note that the event loop works; every hold gets the time in which it did not.
+
+        Returns:
+            That time in seconds; 0 if the beat was not late.
+        """
+        gap_s = now_s - self._beat_s if self.is_late(now_s) else 0.0
+        if gap_s:
+            self.pause(gap_s)
+        self._beat_s = now_s
+        return gap_s
+
+    def is_late(self, now_s: float) -> bool:
+        """Whether the event loop has not worked for some time; its next beat says for how long."""
+        return now_s - self._beat_s > LATE_BEAT_S
 
     def extend(self, job_id: int, hold_s: float, now_s: float) -> bool:
         """Let a hold end `hold_s` from now; returns whether `next_s` may be earlier than before."""
@@ -56,10 +80,12 @@ class HoldDeadlines:
 
     def has_ended(self, job_id: int, now_s: float) -> bool:
         """Whether a job had a hold that has ended."""
-        return self._ends_s.get(job_id, float("inf")) <= now_s
+        return self._ends_s.get(job_id, float("inf")) <= now_s and not self.is_late(now_s)
 
     def ended(self, now_s: float) -> list[int]:
         """Jobs whose hold has ended."""
+        if self.is_late(now_s):
+            return []
         return [job_id for job_id, end_s in self._ends_s.items() if end_s <= now_s]
 
 
@@ -86,8 +112,8 @@ class HoldMonitor:
         self._on_death = on_death
         self._changed = threading.Condition()
         self._is_closed = False
-        self._deadlines = HoldDeadlines()
-        now_s = self._beat_s = self._clock()
+        now_s = self._clock()
+        self._deadlines = HoldDeadlines(beat_s=now_s)
         for job_id, hold_s in held:
             self._deadlines.extend(job_id, hold_s, now_s)
         self._thread = threading.Thread(target=self._run, name="holds", daemon=True)
@@ -99,11 +125,9 @@ class HoldMonitor:
         If the loop did not work for a time, since the process was stopped or busy, every hold gets that time.
         """
         with self._changed:
-            now_s = self._clock()
-            if (gap_s := now_s - self._beat_s) > LATE_BEAT_S:
+            gap_s = self._deadlines.beat(self._clock())
+            if gap_s:
                 logger.warning("holds_paused seconds=%.1f", gap_s)
-                self._deadlines.pause(gap_s)
-            self._beat_s = now_s
             self._changed.notify()
 
     def extend(self, job_id: int, hold_s: float) -> None:
@@ -138,12 +162,11 @@ class HoldMonitor:
         with self._changed:
             while not self._is_closed:
                 now_s = self._clock()
-                ended = self._deadlines.ended(now_s)
-                is_late = now_s - self._beat_s > LATE_BEAT_S
-                if ended and not is_late:
+                if ended := self._deadlines.ended(now_s):
                     return ended
                 next_s = self._deadlines.next_s()
-                # The loop is late: its next beat says how much time was lost.
+                # If the loop is late its next beat says how much time was lost.
+                is_late = self._deadlines.is_late(now_s)
                 self._changed.wait(None if next_s is None or is_late else next_s - now_s)
             return None
 
@@ -152,9 +175,7 @@ class HoldMonitor:
 
         def judge(session: SqlSession) -> None:
             with self._changed:  # a renewal that came meanwhile counts
-                now_s = self._clock()
-                is_late = now_s - self._beat_s > LATE_BEAT_S
-                has_ended = self._deadlines.has_ended(job_id, now_s) and not is_late
+                has_ended = self._deadlines.has_ended(job_id, self._clock())
             judged.clear()  # the writer may call this twice
             if has_ended:
                 end_job(session, job_id)

@@ -131,3 +131,20 @@ def test_order_to_stop_what_a_lost_node_still_runs_is_given_until_it_does_not() 
     assert stops(again) == [fleet.StopWorkers("n0", 1, is_forced=True, worker_ids=("run-1",))]
     assert core.workers["run-1"].is_draining
     core.check()
+
+
+def test_worker_that_nobody_is_sure_of_is_lost_if_the_next_first_report_has_none() -> None:
+    """Its start was not answered; it may have joined its lane, and have ended unseen."""
+    core = Fleet([HostCores("n1", -1)], 0, "run")
+    step(core, fleet.NodeReported("n1", "n1", 2, "warm", frozenset()))
+    step(core, fleet.SessionRequested(1, ()))
+    assert sorted(core.workers) == ["run-1", "run-2"]
+
+    step(core, fleet.WorkersUnsure(("run-1", "run-2", "nobody")))
+    report = fleet.NodeReported("n1", "n1", 2, "warm", frozenset({"run-2"}), (("run-2", 1),))
+    actions = step(core, report)
+
+    lost = [action.end.worker_id for action in actions if isinstance(action, fleet.LoseWorker)]
+    assert lost == ["run-1"]
+    assert "run-2" in core.workers
+    core.check()

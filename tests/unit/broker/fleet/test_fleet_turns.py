@@ -5,6 +5,7 @@ from __future__ import annotations
 from quakegrid.services.broker.fleet import events as fleet
 from quakegrid.services.broker.fleet.core import TURN_S, Fleet
 from quakegrid.services.broker.fleet.state import DRAIN_PATIENCE_S, UNUSED_S
+from quakegrid.settings.hosts import HostCores
 from tests.support.fleets import ended, step
 from tests.unit.broker.fleet.test_fleet import drains, warm
 
@@ -141,3 +142,22 @@ def test_idle_sessions_share_what_a_session_with_tasks_leaves() -> None:
     used = {session_id: len(core.workers_of(session_id=session_id)) for session_id in (1, 2, 3)}
 
     assert used == {1: 1, 2: 1, 3: 2}
+
+
+def test_workers_that_come_back_do_not_stay_beyond_what_their_session_may_have() -> None:
+    """Others were started in their place while their node was out of reach."""
+    core = Fleet([HostCores("n1", -1), HostCores("n2", -1)], 0, "run")
+    step(core, fleet.NodeReported("n2", "n2", 4, "warm", frozenset()))
+    step(core, fleet.SessionRequested(1, (), max_workers=2, resumed=()))
+    step(core, fleet.TasksCounted(1, 9, frozenset({"old-1", "run-1"})))
+    assert len(core.workers) == 2
+
+    workers = (("old-1", 1), ("old-2", 1))
+    present = frozenset(name for name, _ in workers)
+    actions = step(core, fleet.NodeReported("n1", "n1", 4, "warm", present, workers))
+
+    assert {action.worker_id for action in actions if isinstance(action, fleet.DrainWorker)} == {
+        "old-2",
+        "run-2",
+    }
+    core.check()

@@ -1,4 +1,4 @@
-"""How many cores one person may have: which workers make way for others of the person, and which may start.
+"""How many cores one person, and workers one session may have: which workers make way, and which may start.
 
 Pure. A person's cores are those of all workers of open sessions, also of workers that are about to end.
 """
@@ -57,6 +57,19 @@ def cut(
         core_count = max(0, min(lack.core_count, most - used[person]))
         used[person] += core_count
         yield session, replace(lack, core_count=core_count)
+
+
+def beyond(sessions: Iterable[FleetSession], workers: WorkerTable) -> Iterator[FleetWorker]:
+    """Workers above what their session may have, idle ones first: nodes that were out of reach brought them.
+
+    Args:
+        sessions: that may have workers.
+        workers: of the fleet.
+    """
+    for session in sessions:
+        surplus = workers.staying_count(session.session_id) - session.max_workers
+        if session.max_workers and surplus > 0:
+            yield from _idle_last(session, workers)[-surplus:]
 
 
 def _kept(stake: Stake, workers: WorkerTable) -> int:

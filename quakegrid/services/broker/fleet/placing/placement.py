@@ -82,6 +82,7 @@ class Placement:
         self._kinds.update(sessions)
         sessions = self._in_order(sessions)
         actions = unfit.fail(sessions, self._nodes, self._workers)
+        actions += self._drain(list(limits.beyond(sessions, self._workers)))
         shares = self._share(sessions)
         actions += self._drain_surplus(shares)
         lacks = [(share.session, self._lack(share)) for share in shares]

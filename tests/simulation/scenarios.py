@@ -1,0 +1,280 @@
+"""What a world has and what goes wrong in it, drawn from a seed. Values only."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.simulation.fabric.faults import MESSAGE_KINDS, FaultKind
+from tests.simulation.parts.drivers import Program, TaskPlan
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+FLEETS: Sequence[Mapping[str, int]] = (
+    {"n1": 2, "n2": 3, "n3": 3},
+    {"n1": 1, "n2": 3, "n3": 4},
+    {"n1": 2, "n2": 2},
+    {"n1": 4, "n2": 4},
+    {"n1": 3},
+)
+RATES = (0.0, 0.1, 0.4, 0.6, 0.8)
+DURATIONS: Sequence[Callable[[random.Random], float]] = (
+    lambda source: source.uniform(0.002, 0.02),
+    lambda source: source.uniform(0.05, 0.5),
+    lambda source: source.uniform(0.5, 5.0),
+    lambda source: 0.01 + 4.0 * source.random() ** 4,
+)
+
+
+class Start(NamedTuple):
+    """A calculation that begins."""
+
+    at_s: float
+    machine: str
+    program: Program
+
+
+class AbortPlan(NamedTuple):
+    """A person aborts a calculation."""
+
+    at_s: float
+    driver: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """A fault that comes at an instant.
+
+    Args:
+        at_s: when.
+        kind: what.
+        target: what it hits, as far as that is known before.
+        amount: how long or how far.
+        choice: from 0 to 1, which of those that there are.
+    """
+
+    at_s: float
+    kind: FaultKind
+    target: str
+    amount: float
+    choice: float
+
+    def strike(self, world: World) -> str:
+        """Do it; returns what happened in words, empty if there was nothing to hit."""
+        return STRIKES[self.kind](world, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A world before its run."""
+
+    seed: int
+    cores: Mapping[str, int]
+    serialize_jobs: int
+    starts: Sequence[Start]
+    strokes: Sequence[Stroke]
+    aborts: Sequence[AbortPlan]
+    enabled: frozenset[FaultKind]
+    message_rate: float
+    until_s: float
+    task_timeout_s: float = math.inf
+    max_attempts: int = 3
+
+
+def draw(seed: int) -> Scenario:
+    """The scenario of a seed."""
+    source = random.Random(f"{seed} scenario")
+    cores = source.choice(FLEETS)
+    # Each run has only some kinds of faults: rare ones come together then, and none hides another.
+    rate = source.choice(RATES)
+    enabled = {kind for kind in FaultKind if source.random() < 0.4}
+    if rate:
+        enabled |= {kind for kind in MESSAGE_KINDS if source.random() < 0.6}
+    until_s = source.uniform(4.0, 20.0)
+    strokes = _strokes(
+        source, cores, sorted(enabled.difference(MESSAGE_KINDS), key=lambda kind: kind.name), until_s
+    )
+    starts = [
+        Start(source.uniform(0.1, 4.0), source.choice(sorted(cores)), program)
+        for program in _programs(source, FaultKind.POISON in enabled)
+    ]
+    starts.sort()
+    aborts = [AbortPlan(source.uniform(1.0, until_s), 0)] if source.random() < 0.35 else []
+    return Scenario(
+        seed,
+        cores,
+        source.choice((0, 0, 1, 2)),
+        starts,
+        strokes,
+        aborts,
+        frozenset(enabled),
+        rate,
+        until_s,
+        max_attempts=source.choice((1, 2, 3, 3)),
+    )
+
+
+def _programs(source: random.Random, has_poison: bool) -> list[Program]:
+    found = []
+    for number in range(1, source.choice((1, 1, 2, 3)) + 1):
+        duration = source.choice(DURATIONS)
+        count = source.choice((3, 20, 80, 250))
+        is_known = source.random() < 0.3
+        tasks = []
+        for _ in range(count):
+            duration_s = duration(source) * min(1.0, 60 / count)
+            is_poison = has_poison and source.random() < 0.5 / count
+            weight = 1.0 if source.random() < 0.7 else source.choice((0.5, 3.0))
+            tasks.append(TaskPlan(duration_s, is_poison, weight, duration_s if is_known else 0.0))
+        max_workers = source.choice((0, 0, 0, 2))
+        has_job = source.random() < 0.9
+        found.append(Program(f"calculation {number}", tuple(tasks), has_job, max_workers))
+    return found
+
+
+def _strokes(
+    source: random.Random, cores: Mapping[str, int], kinds: Sequence[FaultKind], until_s: float
+) -> list[Stroke]:
+    usable = [kind for kind in kinds if kind in STRIKES]
+    if not usable:
+        return []
+    found = [
+        Stroke(
+            source.uniform(0.3, until_s),
+            source.choice(usable),
+            source.choice(sorted(cores)),
+            source.random(),
+            source.random(),
+        )
+        for _ in range(source.choice((1, 4, 12, 30)))
+    ]
+    return sorted(found, key=lambda stroke: stroke.at_s)
+
+
+# --- what each kind does
+
+
+def _crash_worker(world: World, stroke: Stroke) -> str:
+    workers = [worker for node in world.nodes.values() for worker in node.workers.values()]
+    if not workers:
+        return ""
+    worker = workers[int(stroke.choice * len(workers))]
+    for driver in world.drivers:
+        if driver.rules is not None and driver.rules.session_id == worker.place.session_id:
+            world.crash_counts[driver.program.name] += 1
+    worker.end(11)
+    return f"worker {worker.place.worker_id} on {worker.node.machine} crashes"
+
+
+def _crash_agent(world: World, stroke: Stroke) -> str:
+    node = world.nodes[stroke.target]
+    if not node.is_agent_up:
+        return ""
+    node.crash_agent(0.5 + 4 * stroke.amount)
+    return f"the agent of {stroke.target} is killed with all its children"
+
+
+def _crash_node(world: World, stroke: Stroke) -> str:
+    node = world.nodes[stroke.target]
+    if not node.is_powered:
+        return ""
+    back_s = 3 + 30 * stroke.amount
+    node.crash(back_s)
+    return f"{stroke.target} loses its power for {back_s:.0f} s"
+
+
+def _crash_lane(world: World, stroke: Stroke) -> str:
+    lanes = [lane for lane in world.master.lanes if lane.is_alive and lane.door is not None]
+    if not lanes:
+        return ""
+    lane = lanes[int(stroke.choice * len(lanes))]
+    lane.die("killed")
+    return f"the lane on port {lane.port} is killed"
+
+
+def _crash_broker(world: World, stroke: Stroke) -> str:
+    if world.master.broker is None:
+        return ""
+    back_s = 0.2 + 6 * stroke.amount
+    world.master.crash(back_s)
+    return f"the broker is killed, and back after {back_s:.1f} s"
+
+
+def _crash_database(world: World, stroke: Stroke) -> str:
+    if not world.database.is_up:
+        return ""
+    back_s = 0.2 + 6 * stroke.amount
+    world.database.crash(back_s)
+    return f"the dbserver is killed, and back after {back_s:.1f} s"
+
+
+def _crash_driver(world: World, stroke: Stroke) -> str:
+    drivers = [driver for driver in world.drivers if driver.is_alive]
+    if not drivers:
+        return ""
+    driver = drivers[int(stroke.choice * len(drivers))]
+    driver.die()
+    return f"the driver of {driver.program.name} is killed"
+
+
+def _stop(world: World, stroke: Stroke) -> str:
+    seconds = min(0.2 + 12 * stroke.amount**2, max(0.5, world.scenario.until_s - world.now_s))
+    workers = [worker for node in world.nodes.values() for worker in node.workers.values()]
+    lanes = [lane for lane in world.master.lanes if lane.is_alive and lane.door is not None]
+    if stroke.choice < 0.4 and workers:
+        worker = workers[int(stroke.choice / 0.4 * len(workers))]
+        worker.stop_for(seconds)
+        return f"worker {worker.place.worker_id} stands still for {seconds:.1f} s"
+    if stroke.choice < 0.7 and lanes:
+        lane = lanes[int((stroke.choice - 0.4) * len(lanes)) % len(lanes)]
+        lane.stop_for(seconds)
+        return f"the lane on port {lane.port} stands still for {seconds:.1f} s"
+    seconds = min(2 + 60 * stroke.amount, max(0.5, world.scenario.until_s - world.now_s))
+    world.database.stop_for(seconds)
+    return f"the dbserver stands still for {seconds:.0f} s"
+
+
+def _cut(world: World, stroke: Stroke) -> str:
+    up, down = stroke.kind is not FaultKind.CUT_IN, stroke.kind is not FaultKind.CUT_OUT
+    if not world.nodes[stroke.target].is_powered:
+        return ""
+    seconds = 0.5 + 25 * stroke.amount**2
+    world.cut(stroke.target, seconds, up=up, down=down)
+    return f"{stroke.kind.value} ({stroke.target}, for {seconds:.1f} s)"
+
+
+def _jump(world: World, stroke: Stroke) -> str:
+    offset_s = (stroke.amount - 0.5) * 20_000
+    if stroke.choice < 0.5:
+        world.wall.offset_s = offset_s
+        return f"the clock of the master jumps by {offset_s:.0f} s"
+    world.nodes[stroke.target].wall.offset_s = offset_s
+    return f"the clock of {stroke.target} jumps by {offset_s:.0f} s"
+
+
+def _fill(world: World, stroke: Stroke) -> str:
+    where = "the dbserver" if stroke.choice < 0.7 else "the lanes"
+    seconds = 0.5 + 10 * stroke.amount
+    world.fill_disk(where, seconds)
+    return f"the disk of {where} is full for {seconds:.1f} s"
+
+
+STRIKES: Mapping[FaultKind, Callable[[World, Stroke], str]] = {
+    FaultKind.WORKER_CRASH: _crash_worker,
+    FaultKind.AGENT_CRASH: _crash_agent,
+    FaultKind.NODE_CRASH: _crash_node,
+    FaultKind.LANE_CRASH: _crash_lane,
+    FaultKind.BROKER_CRASH: _crash_broker,
+    FaultKind.DATABASE_CRASH: _crash_database,
+    FaultKind.DRIVER_CRASH: _crash_driver,
+    FaultKind.STOPPED: _stop,
+    FaultKind.CUT: _cut,
+    FaultKind.CUT_IN: _cut,
+    FaultKind.CUT_OUT: _cut,
+    FaultKind.CLOCK_JUMP: _jump,
+    FaultKind.DISK_FULL: _fill,
+}
