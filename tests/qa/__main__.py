@@ -19,7 +19,7 @@ from tests.qa.catalogue import Group
 from tests.qa.ours import OurRun
 from tests.qa.plain import PlainResults
 from tests.qa.progress import Progress, say
-from tests.qa.sides import Mode, NoSideError, running_side
+from tests.qa.sides import Mode, NoSideError, Side, running_side
 
 BUILD = Path(__file__).parents[2] / "build" / "qa"
 EXIT_CANNOT = 2
@@ -73,27 +73,37 @@ def _run_plain(groups: list[Group], data: Path) -> int:
 def _compare(mode: Mode, groups: list[Group], data: Path, results: Path) -> int:
     total = sum(len(group.jobs) for group in groups)
     progress = Progress(total)
+    facts: dict[str, object] = {"mode": mode, "engine": catalogue.engine_version()}
     say(f"{total} job files of engine {catalogue.engine_version()}, mode {mode}")
-    with (
-        tempfile.TemporaryDirectory(prefix="qgp") as work,
-        plain.plain_results(BUILD / "plain", Path(work), groups, data) as expected,
-        running_side(mode) as side,
-    ):
-        tree = side.folder / "inputs"
-        catalogue.copy(data, tree)
-        # First those that the plain engine has done, and of these the longest.
-        ordered = sorted(groups, key=expected.known_seconds, reverse=True)
-        job_ids: dict[str, int] = {}
-        for runs in ours.run_all(side, ordered, tree):
-            job_ids |= {run.job.name: run.job_id for run in runs}
-            _judge(runs, groups, expected, progress)
-        facts = {"mode": mode, "engine": catalogue.engine_version(), **side.facts(job_ids)}
-    for key, value in facts.items():
-        say(f"{key}: {value}")
-    progress.write(results, facts)
-    say(progress.summary())
-    say(f"all of it: {results}")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="qgp") as work,
+            plain.plain_results(BUILD / "plain", Path(work), groups, data) as expected,
+            running_side(mode) as side,
+        ):
+            facts |= _run_both(groups, expected, side, progress)
+    finally:  # what was found before an interrupt counts, too
+        for key, value in facts.items():
+            say(f"{key}: {value}")
+        progress.write(results, facts)
+        say(progress.summary())
+        say(f"all of it: {results}")
     return progress.exit_code
+
+
+def _run_both(
+    groups: list[Group], expected: PlainResults, side: Side, progress: Progress
+) -> dict[str, object]:
+    """Run all groups on our side and compare; what the nodes had to bear."""
+    tree = side.folder / "inputs"
+    catalogue.copy(catalogue.data_folder(), tree)
+    # First those that the plain engine has done, and of these the longest.
+    ordered = sorted(groups, key=expected.known_seconds, reverse=True)
+    job_ids: dict[str, int] = {}
+    for runs in ours.run_all(side, ordered, tree):
+        job_ids |= {run.job.name: run.job_id for run in runs}
+        _judge(runs, groups, expected, progress)
+    return side.facts(job_ids)
 
 
 def _judge(runs: list[OurRun], groups: list[Group], expected: PlainResults, progress: Progress) -> None:
