@@ -24,7 +24,7 @@ $(UV):
 
 $(VENV)/.installed: $(UV) pyproject.toml uv.lock
 	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(VENV)
-	@$(UV) sync --quiet --frozen --compile-bytecode --extra engine
+	@$(UV) sync --quiet --frozen --compile-bytecode --extra engine --extra engine-optional
 	@touch $@
 
 .PHONY: install
@@ -33,7 +33,7 @@ install: $(VENV)/.installed ## Install QuakeGrid, the engine and what tests need
 # Where `make install-system` installs; nodes may have it from a file server. With `EXTRAS=` it is without the
 # engine, for clusters that run functions of their own.
 PREFIX ?= /opt/quakegrid
-EXTRAS ?= engine
+EXTRAS ?= engine engine-optional
 
 .PHONY: install-system
 install-system: $(UV) ## Install QuakeGrid and the engine into PREFIX/venv, for `quakegrid install` (as root)
@@ -63,24 +63,35 @@ protos: install ## Generate quakegrid/api, internal and wire from protos/, and l
 protos-lock: install ## Lock the contracts as they are now, also what breaks those that were locked
 	@$(PY) protos/lock.py
 
+.PHONY: release
+release: install ## Commit, tag and build VERSION in this checkout; nothing is pushed or published
+	@$(PY) -m deploy.release $(VERSION)
+
 .PHONY: docs
 docs: install ## Build the manual into build/docs, strictly
 	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/docs $(UV) sync --quiet --frozen --only-group docs
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict
 	@echo "The manual is in build/docs/index.html"
 
 .PHONY: reference
-reference: install ## Write docs/configuration.md, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
-	@$(PY) -m quakegrid.settings.reference > docs/configuration.md
+reference: install ## Write docs/reference, the tables of CONTRIBUTING.md and deploy/systemd anew from the code
+	@$(PY) -m tests.manual.reference
 	@$(PY) -m quakegrid.install.units deploy/systemd
 	@$(PY) -m tests.unit.house.where_things_are
+	@$(PY) -m benchmarks.headlines
+
+.PHONY: pictures
+pictures: install ## Make the manual's pictures anew: pages in Chromium, terminals, figures (a minute)
+	@$(PY) -m tests.manual.pictures
 
 .PHONY: check
-check: install ## Format, lint, types, contracts, generated code
+check: install ## Format, lint, types, contracts, generated code, spelling and prose
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/buf lint protos
+	@$(VENV)/bin/codespell
+	@$(PY) -m tests.manual.prose --check
 	@$(MAKE) --no-print-directory protos
 	@git diff --exit-code --stat -- quakegrid/api quakegrid/internal quakegrid/wire protos/lock.json || \
 		{ echo "generated code differs from protos/: run 'make protos' and commit"; exit 1; }
@@ -118,14 +129,29 @@ ENGINES := 3.23 3.24 3.25
 $(VENV)/engines/%/.installed: $(UV) pyproject.toml uv.lock
 	@$(UV) venv --quiet --allow-existing --python "$$(command -v python3)" $(VENV)/engines/$*
 	@UV_PROJECT_ENVIRONMENT=$(abspath $(VENV))/engines/$* $(UV) sync --quiet --frozen \
-		--extra engine-$(subst .,-,$*)
+		--extra engine-$(subst .,-,$*) --extra engine-optional
 	@touch $@
 
+.PHONY: test-docs
+test-docs: docs ## Run every command of the manual and compare what it prints (some minutes; part of `make test-all`)
+	@$(PY) -m pytest --full --durations=5 tests/manual tests/unit/manual
+
 .PHONY: test-versions
-test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 calculations with the plain engine of each version that QuakeGrid knows
+test-versions: install $(ENGINES:%=$(VENV)/engines/%/.installed) ## Compare 15 calculations, and 3 with served files, with the plain engine of each known version
 	@for engine in $(PY) $(ENGINES:%=$(VENV)/engines/%/bin/python); do \
 		echo "--- $$($$engine -c 'from importlib.metadata import version; print(version("openquake.engine"))')"; \
 		$$engine -m pytest --full tests/engine/test_same_numbers.py || exit; done
+
+# The engine's own data: CASES chooses job files by patterns, MODE is empty, nofs or chaos (root only), ENGINE is
+# empty, 3.23, 3.24 or 3.25.
+CASES ?=
+MODE ?=
+ENGINE ?=
+QA_PY = $(if $(ENGINE),$(VENV)/engines/$(ENGINE)/bin/python,$(PY))
+
+.PHONY: test-qa
+test-qa: install $(if $(ENGINE),$(VENV)/engines/$(ENGINE)/.installed) ## Compare all QA data of the engine with the plain engine (CASES, MODE=nofs|chaos, ENGINE)
+	@$(QA_PY) -m tests.qa --cases '$(CASES)' $(addprefix --,$(MODE))
 
 .PHONY: test-people
 test-people: install ## Test with several accounts on one machine (needs root; part of `make test` where it is)
@@ -171,6 +197,14 @@ fuzz: install ## Send bad input to every door of the services (MINUTES and INPUT
 .PHONY: bench-first
 bench-first: install ## Measure a first calculation against the plain engine (some minutes)
 	@$(PY) benchmarks/bench_first.py
+
+.PHONY: bench-compare
+bench-compare: install ## Compare what benchmarks measured last with the commit before (NAMES="first web")
+	@$(PY) -m benchmarks.compare $(NAMES)
+
+.PHONY: bench-medium
+bench-medium: install ## Measure calculations of a minute against the plain engine (half an hour)
+	@$(PY) -m benchmarks.bench_medium
 
 .PHONY: bench-dbserver
 bench-dbserver: install ## Measure the dbserver against upstream's DbServer (some minutes)

@@ -26,7 +26,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from quakegrid import LocalCluster, testing
 from quakegrid.clients import agent as agents
 from quakegrid.clients.broker import BrokerClient
@@ -221,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--preload", choices=["openquake", "none"], default="openquake")
     args = parser.parse_args(argv)
-    return report([figure for name in args.parts or parts for figure in parts[name](args)])
+    return report("agent", [figure for name in args.parts or parts for figure in parts[name](args)])
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
 from benchmarks.support.lane import limits
 from benchmarks.support.neighbours import ARGUMENT_BYTES, ARGUMENT_COUNT, MEASURES
+from benchmarks.support.records import report
 from benchmarks.support.tiny_tasks import empty, first, large
 from benchmarks.support.two_jobs import tiny_share
 from benchmarks.support.without_end import figures as figures_without_end
@@ -322,7 +323,7 @@ def main() -> int:
         Figure("two jobs, task time of the tiny one's", share.tasks, ""),
         *without_end,
     ]
-    return report(figures)
+    return report("broker", figures)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from benchmarks.crowd import bare, cluster, measures
 from benchmarks.crowd.bare import Bare
 from benchmarks.crowd.cluster import Crowd
 from benchmarks.crowd.measures import Resting, Shared, Survived, Working
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from quakegrid.sdk.executor import ClusterExecutor
 
 WORK_S = 20.0
@@ -127,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = bare_figures(f"{count} workers", bare.work(count, BARE_S))
     say("a crowd starts ...")
     with cluster.running_crowd(args.agents, args.cores) as crowd:
-        return report([*measure(crowd), *figures])
+        return report("crowd", [*measure(crowd), *figures])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from statistics import median
 
 from benchmarks.dbserver import size
 from benchmarks.dbserver.sides import REPOSITORY, Ours, Upstream, peak_bytes
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.jobs.states import JobState
@@ -139,7 +140,7 @@ def main() -> int:
     parts = {"side": measure_side_by_side, "tails": measure_tails, "big": size.measure_big}
     chosen = sys.argv[1:] or list(parts)
     with tempfile.TemporaryDirectory(prefix="quakegrid-bench-", dir=os.environ.get("TMPDIR")) as root:
-        return report(figure for name in chosen for figure in parts[name](Path(root)))
+        return report("dbserver", (figure for name in chosen for figure in parts[name](Path(root))))
 
 
 if __name__ == "__main__":

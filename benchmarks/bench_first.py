@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from benchmarks.support.worker_memory import our_worker_bytes, plain_worker_bytes
 from quakegrid import testing
 
@@ -95,7 +96,7 @@ class PlainEngine:
             f"[zworkers]\nhost_cores = 127.0.0.1 -1\nctrl_port = {port}\n",
             encoding="utf-8",
         )
-        self._environ = testing.isolated_environ(root) | {
+        self.environ = testing.isolated_environ(root) | {
             "OQ_CONFIG_FILE": str(settings),
             "OQ_DISTRIBUTE": distribute,
             "TMPDIR": str(root),
@@ -103,8 +104,11 @@ class PlainEngine:
 
     def run(self, job_ini: Path) -> Usage:
         """Run one calculation."""
-        command = [str(BIN / "oq"), "engine", "--run", str(job_ini)]
-        return run_program(command, self._environ, self._root / "log.txt")
+        return self.call([str(BIN / "oq"), "engine", "--run", str(job_ini)])
+
+    def call(self, command: list[str]) -> Usage:
+        """Run a command of the engine."""
+        return run_program(command, self.environ, self._root / "log.txt")
 
 
 class QuakeGrid:
@@ -115,12 +119,12 @@ class QuakeGrid:
         self._root = root
         self.state_dir = root / "state"
         testing.write_cluster_config(self.state_dir)
-        self._command = [str(BIN / "quakegrid"), "--state-dir", str(self.state_dir)]
-        self._environ = testing.isolated_environ(root)
+        self.command = [str(BIN / "quakegrid"), "--state-dir", str(self.state_dir)]
+        self.environ = testing.isolated_environ(root)
 
     def call(self, *args: str) -> Usage:
         """Run `quakegrid` with these arguments."""
-        return run_program([*self._command, *args], self._environ, self._root / "log.txt")
+        return run_program([*self.command, *args], self.environ, self._root / "log.txt")
 
     def run(self, job_ini: Path) -> Usage:
         """Run one calculation."""
@@ -136,7 +140,7 @@ class QuakeGrid:
             self._order("down", "--force")
 
     def _order(self, *args: str) -> None:
-        subprocess.run([*self._command, *args], env=self._environ, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([*self.command, *args], env=self.environ, stdout=subprocess.DEVNULL, check=True)
 
 
 def measure(root: Path) -> list[Figure]:
@@ -175,7 +179,7 @@ def measure(root: Path) -> list[Figure]:
 def main() -> int:
     """Measure, print, and say by the exit code whether every target is met."""
     with tempfile.TemporaryDirectory(prefix="quakegrid-bench-") as root:
-        return report(measure(Path(root)))
+        return report("first", measure(Path(root)))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.support import fleet_edges
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
 from benchmarks.support.fleet_crowd import CORE_COUNT, MANY_TASKS, FleetCrowd
+from benchmarks.support.records import report
 from quakegrid.services.broker.fleet import events as fleet
 
 FEW_NODES, MANY_NODES = 100, 1000
@@ -229,4 +230,4 @@ def figures() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(report(figures()))
+    sys.exit(report("fleet", figures()))

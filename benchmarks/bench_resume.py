@@ -1,4 +1,4 @@
-"""What the journal of outcomes costs, and what it saves: empty tasks, a medium calculation, a kill.
+"""What journals cost, and what they save: calls, empty tasks, a medium calculation, a kill.
 
 Runs a cluster with journals and one without, on this machine in turns. Takes some minutes; keep the machine
 quiet. Prints one line a figure and ends with exit code 1 when one is short of its target.
@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.support.figures import Figure, report
+from benchmarks.resume import answered_calls
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from tests.engine.cases import Case
 from tests.engine.exports import find_differences
 from tests.faults.resume import killing
@@ -122,6 +124,7 @@ def medium(with_journal: Cluster, without: Cluster, root: Path) -> Iterator[Figu
 
 def figures() -> Iterator[Figure]:
     """All figures."""
+    yield from answered_calls.figures()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         homes = [root / name for name in ("home", "plain_home")]
@@ -136,4 +139,4 @@ def figures() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(report(figures()))
+    sys.exit(report("resume", figures()))

@@ -1,4 +1,4 @@
-"""The web service with many live pages open, beside a job that runs: latencies, delays, memory.
+"""The web service with many live pages open, alone and beside a calculation that computes: latencies, memory.
 
 All in one run on this machine. Figures with a target make the exit code 1 when they are short of it.
 """
@@ -21,8 +21,9 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.support.figures import Figure, report
-from benchmarks.web import pages
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
+from benchmarks.web import computing, pages
 from benchmarks.web import transfers as transfers_
 from quakegrid import testing
 from quakegrid.clients.dbserver.client import DbClient
@@ -93,13 +94,26 @@ async def ask_often(port: int) -> list[float]:
     return latencies_ms
 
 
-def crowd(settings: Settings, database: DbClient) -> tuple[list[float], list[float]]:
-    """Latencies of requests, and delays of events at all pages; milliseconds."""
+def crowd(settings: Settings, database: DbClient, what: str) -> list[Figure]:
+    """Latencies of requests, and delays of events at all pages.
+
+    Args:
+        settings: of the cluster.
+        database: of it, in which jobs begin meanwhile.
+        what: is so meanwhile, for the names of the figures.
+    """
+    say(f"requests beside {PAGES} live pages, {what} ...")
     with pages.opened(settings.web_port, PAGES) as opened, ThreadPoolExecutor(1) as changing:
         changed_s = changing.submit(change_jobs, database)
         latencies_ms = asyncio.run(ask_often(settings.web_port))
-        delays_s = opened.delays_s(changed_s.result())
-    return latencies_ms, [delay_s * MS for delay_s in delays_s]
+        delays_ms = [delay_s * MS for delay_s in opened.delays_s(changed_s.result())]
+    p99 = statistics.quantiles(latencies_ms, n=100)[98]
+    return [
+        Figure(f"list and status, {PAGES} pages, {what}, p50", statistics.median(latencies_ms), "ms"),
+        Figure(f"list and status, {PAGES} pages, {what}, p99", p99, "ms", at_most=30),
+        Figure(f"change of a job at a page, {what}, p50", statistics.median(delays_ms), "ms"),
+        Figure(f"change of a job at a page, {what}, most", max(delays_ms), "ms", at_most=500),
+    ]
 
 
 def change_jobs(database: DbClient) -> dict[int, float]:
@@ -181,29 +195,30 @@ def main() -> int:
         with DbClient(settings) as database:
             for number in range(JOBS):
                 make_job(database, f"job {number}")
-            say(f"requests beside {PAGES} live pages ...")
-            latencies_ms, delays_ms = crowd(settings, database)
+            figures = crowd(settings, database, "idle cores")
+            with computing.calculation(settings, Path(folder)) as is_computing:
+                assert is_computing()
+                figures += crowd(settings, database, "busy cores")
+                assert is_computing(), "the calculation ended too early: nothing was measured beside it"
             say("large files ...")
-            large = transfers(settings, database, Path(folder), record.pid)
+            figures += transfers(settings, database, Path(folder), record.pid)
+            say("a large export ...")
+            figures.append(computing.large_export(settings, Path(folder), record.pid))
         say("requests that need the engine ...")
         engine_ms = engine_requests_ms(settings.web_port)
         say("calculations that are sent ...")
         started_ms = start_requests_ms(settings.web_port, Path(folder, "case"))
         memory_mib = transfers_.memory_mib(record.pid, "VmHWM")
-    p99 = statistics.quantiles(latencies_ms, n=100)[98]
     return report(
+        "web",
         [
-            Figure(f"list and status, {PAGES} pages, p50", statistics.median(latencies_ms), "ms"),
-            Figure(f"list and status, {PAGES} pages, p99", p99, "ms", at_most=30),
-            Figure("change of a job at a page, p50", statistics.median(delays_ms), "ms"),
-            Figure("change of a job at a page, most", max(delays_ms), "ms", at_most=500),
+            *figures,
             Figure("extract, p50", statistics.median(engine_ms), "ms", at_most=300),
             Figure(
                 "calculation that is sent, accepted, p50", statistics.median(started_ms), "ms", at_most=1000
             ),
-            *large,
             Figure("memory of the web service, most", memory_mib, "MiB", at_most=150),
-        ]
+        ],
     )
 
 

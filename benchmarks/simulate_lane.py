@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
 from benchmarks.support.lane.simulation import Job, Simulation, lower_bound_s, round_robin_s
+from benchmarks.support.records import report
 
 SEED = 20
 # Of the logarithm: one task in twenty takes more than five times the median.
@@ -78,4 +79,4 @@ def figures() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(report(figures()))
+    sys.exit(report("simulation", figures()))

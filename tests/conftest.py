@@ -8,12 +8,19 @@ from __future__ import annotations
 import os
 import signal
 
+import hypothesis
 import pytest
 
 from quakegrid.machine import temporary_clusters
 from tests.groups import pytest_xdist_make_scheduler, rank
 
 __all__ = ["pytest_xdist_make_scheduler"]
+
+# The same examples in each run, and no limit on their time: neither luck nor load decides whether tests pass.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 OPTIONS = ("full", "compose", "slurm", "vm")
 

@@ -22,7 +22,8 @@ import h5py
 import numpy as np
 
 from benchmarks.nofs import environ_names, one_to_many
-from benchmarks.support.figures import Figure, report
+from benchmarks.support.figures import Figure
+from benchmarks.support.records import report
 from quakegrid import testing
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -177,4 +178,4 @@ def measure() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(report(measure()))
+    raise SystemExit(report("nofs", measure()))

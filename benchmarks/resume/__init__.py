@@ -1,1 +1,1 @@
-"""What `bench_resume.py` runs in drivers."""
+"""What `bench_resume.py` runs in drivers, and on executors."""

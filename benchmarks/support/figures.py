@@ -1,13 +1,12 @@
 """Figures of a benchmark: a name, a value, and the target that it must reach.
 
 One line a figure: name, value, target, `ok` or `short`; values without a target are for comparison. Every
-benchmark prints its figures by `report`, whose result is its exit code, and everything else to stderr.
+benchmark prints and keeps its figures by `records.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -41,12 +40,3 @@ class Figure:
 def in_digits(value: float) -> str:
     """A number with three digits, or all before the point: 0.0123, 1.5, 25,000."""
     return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
-
-
-def report(figures: Iterable[Figure]) -> int:
-    """Print each figure as it is measured; the exit code is 1 when any is short of its target."""
-    short_count = 0
-    for figure in figures:
-        print(figure, flush=True)
-        short_count += figure.is_short
-    return int(short_count > 0)

@@ -1,1 +1,1 @@
-"""Parts of `bench_web`: a crowd of open pages in a process of its own, and large files."""
+"""Parts of `bench_web`: a crowd of open pages in a process of its own, real calculations, and large files."""

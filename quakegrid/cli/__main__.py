@@ -16,6 +16,7 @@ import click
 
 from quakegrid import __version__, errors
 from quakegrid.cli import options
+from quakegrid.cli.shell.groups import CommandGroup, wants_colour
 from quakegrid.transport import grpc_environment
 
 
@@ -39,7 +40,17 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "workers.commands", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
         ),
         "events": Entry("workers.events", "events", "Show what happened to the cluster."),
+        "logs": Entry("logs.commands", "logs", "Show the own log of a service."),
+        "upgrade": Entry(
+            "checks.upgrade",
+            "upgrade",
+            "Say whether what runs is what is installed, here and on all nodes.",
+        ),
+        "completion": Entry(
+            "shell.completion", "completion", "Print what lets your shell complete commands and options."
+        ),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
+        "config": Entry("checks.config", "config_commands", "Show and check the settings of openquake.cfg."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
         "authkey": Entry("cluster", "authkey", "Make a key for a cluster of several machines."),
         "key": Entry("people.keys", "key", "Change the authkey while calculations run, and see what counts."),
@@ -58,15 +69,25 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "node",
             "See which nodes have certificates in place of the authkey, and shut nodes out.",
         ),
+        "certificate": Entry(
+            "people.certificate",
+            "certificate",
+            "Write a certificate for programs in other languages, which speak gRPC.",
+        ),
         "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },
     "Calculations": {
         "demo": Entry("demo", "demo", "Run a first real calculation, from nothing to a figure."),
+        "check": Entry("checks.check", "check", "Check calculations before they run."),
         "run": Entry("run", "run", "Run calculations and follow them."),
         "attach": Entry("following.attach", "attach", "Follow a calculation again, until its end."),
         "resume": Entry("resume", "resume", "Let a calculation that failed or was aborted go on."),
+        "journals": Entry("resume", "journals", "List and forget your journals of functions."),
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
-        "jobs": Entry("jobs", "jobs", "List, watch, show, share, tag, export and delete calculations."),
+        "jobs": Entry(
+            "jobs", "jobs", "List, watch, show, compare, share, tag, export and delete calculations."
+        ),
+        "plot": Entry("results.plot", "plot", "Draw the results of a calculation into files."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
         "explain": Entry("report", "explain", "Say why a job failed, waits, is slow, or ran a task again."),
         "abort": Entry("abort", "abort", "Abort jobs, wherever they run."),
@@ -75,7 +96,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-class CommandTable(click.Group):
+class CommandTable(CommandGroup):
     """A group that imports a command's module when the command is asked for."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -89,6 +110,7 @@ class CommandTable(click.Group):
         entry = ENTRIES[cmd_name]
         command = getattr(import_module(f"quakegrid.cli.{entry.module}"), entry.attribute)
         assert isinstance(command, click.Command)
+        options.take_everywhere(command)
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -120,7 +142,7 @@ def main() -> None:
 def run_command_line() -> int:
     """Run the command line of this process; the exit code."""
     try:
-        result = cli.main(prog_name="quakegrid", standalone_mode=False)
+        result = cli.main(prog_name="quakegrid", standalone_mode=False, color=wants_colour())
         sys.stdout.flush()
     except click.ClickException as exc:
         exc.show()

@@ -12,6 +12,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
+from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.database_admin import DatabaseCare
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MB = 1 << 20
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def db() -> None:
     """Back up, check and query the job database."""
 

@@ -1,12 +1,11 @@
-"""Command `demo`: from nothing to a figure of hazard curves, with one of the engine's own test cases.
+"""Command `demo`: from nothing to a map, curves and losses of a small region, which is part of QuakeGrid.
 
-Brings the cluster up, waits for the engine, runs the case, shows the result. The engine is not
-imported here: its files are found in the environment and its curves read from the exported CSV.
+Brings the cluster up, waits for the engine, runs hazard and then risk, shows the results. The engine is not
+imported here: its results are read from the exported CSV.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import threading
 from collections.abc import Iterator
@@ -20,16 +19,16 @@ from quakegrid import errors
 from quakegrid.cli import cluster, options
 from quakegrid.cli.following import runs
 from quakegrid.cli.run import RunPlan, engine_argv, print_report
-from quakegrid.cli.views import hazard_curves, render
+from quakegrid.cli.views import demo_figure, hazard_curves, render
 from quakegrid.clients import agent as agents
 from quakegrid.clients.drivers import DriverRequest
+from quakegrid.machine import local_services
 from quakegrid.nodes.template_state import TemplateKind
 from quakegrid.settings.config import Settings
 
-CASE = Path("qa_tests_data", "classical", "case_01")
+MODEL = Path(__file__).with_name("demo_model")
 DEFAULT_FOLDER = "quakegrid-demo"
 POLL_S = 0.5
-SHOWN_SITES = 4
 
 
 @click.command()
@@ -48,9 +47,9 @@ SHOWN_SITES = 4
 def demo(cores: int | None, folder: Path) -> None:
     """Run a first real calculation, from nothing to a figure.
 
-    Starts this machine's cluster if it is not up (one of several machines must be), runs a small classical
-    hazard calculation of the engine's own tests on it, exports the hazard curves and draws them. The cluster
-    stays up.
+    Starts this machine's cluster if it is not up (one of several machines must be). Runs the hazard of a
+    small region on it, then the losses of its towns, and draws a map, curves and losses. The cluster stays
+    up.
     """
     settings = options.settings()
     if settings.is_embedded:
@@ -60,15 +59,29 @@ def demo(cores: int | None, folder: Path) -> None:
         render.say(f"cluster: that of {settings.broker_address}")
     wait_for_engine(settings)
     case = copy_case(folder)
-    render.say(f"calculation: {case}/job.ini, classical hazard at four sites")
-    plan = RunPlan([str(case / "job.ini")], exports="csv", export_dir=case / "out")
+    render.say(f"hazard: {case}/job.ini, a valley between two faults")
+    hazard = _run(settings, case / "job.ini", None)
+    render.say(f"risk: {case}/job_risk.ini, fifteen towns in it")
+    risk = _run(settings, case / "job_risk.ini", hazard)
+    _show_results(case, hazard, risk)
+    _hint(settings, case, hazard)
+
+
+def _run(settings: Settings, job_ini: Path, parent: int | None) -> int:
+    """Run one calculation and export it beside its file; its id. Ends this command if it fails."""
+    plan = RunPlan(
+        [str(job_ini)],
+        hc=None if parent is None else str(parent),
+        exports="csv",
+        export_dir=job_ini.parent / "out",
+    )
     report = runs.execute(settings, DriverRequest(engine_argv(plan)))
     if report.exit_code:
         print_report(report, "table")
         click.get_current_context().exit(report.exit_code)
-    for job in report.jobs.values():
-        click.echo(f"job {job.job_id} complete in {report.duration_s:.1f} s; datastore {job.datastore}")
-    _show_curves(case)
+    (job,) = report.jobs.values()
+    click.echo(f"job {job.job_id} complete in {report.duration_s:.1f} s; datastore {job.datastore}")
+    return job.job_id
 
 
 def wait_for_engine(settings: Settings) -> None:
@@ -105,26 +118,10 @@ def _spinning(text: str) -> Iterator[None]:
 
 
 def copy_case(folder: Path) -> Path:
-    """Copy the example out of the installed engine into a fresh folder; its path.
-
-    Raises:
-        EngineMissingError: the installed engine does not have it.
-    """
-    spec = importlib.util.find_spec("openquake")
-    places = [Path(place, CASE) for place in (spec.submodule_search_locations or ())] if spec else []
-    source = next((place for place in places if (place / "job.ini").is_file()), None)
-    if source is None:
-        raise errors.EngineMissingError(
-            f"the installed openquake.engine has no {CASE}; install it from its wheel (quakegrid[engine])"
-        )
+    """Copy the model of the demo into a fresh folder; its path."""
     case = _fresh(folder)
-    for path in sorted(source.glob("*.xml")):
+    for path in sorted(MODEL.iterdir()):
         shutil.copyfile(path, case / path.name)
-    # The original exports to /tmp.
-    job_ini = (
-        (source / "job.ini").read_text(encoding="utf-8").replace("export_dir = /tmp", "export_dir = out")
-    )
-    (case / "job.ini").write_text(job_ini, encoding="utf-8")
     (case / "out").mkdir()
     return case
 
@@ -143,39 +140,37 @@ def _fresh(folder: Path) -> Path:
         return candidate
 
 
-def _show_curves(case: Path) -> None:
-    paths = sorted((case / "out").glob("hazard_curve-mean-*.csv"))
-    if not paths:
-        raise errors.QuakeGridError(f"the calculation exported no hazard curves to {case / 'out'}")
-    curves = [hazard_curves.read_curves(path) for path in paths]
-    for path in sorted((case / "out").glob("*.csv")):
+def _show_results(case: Path, hazard: int, risk: int) -> None:
+    """Print the towns with the largest losses, and draw all."""
+    out = case / "out"
+    curves = hazard_curves.read_curves(out / f"hazard_curve-mean-PGA_{hazard}.csv")
+    shaking = demo_figure.read_map(out / f"hazard_map-mean_{hazard}.csv")
+    towns = demo_figure.read_towns(out / f"avg_losses-mean_{risk}.csv", shaking)
+    for path in sorted(out.glob("*.csv")):
         click.echo(f"exported: {path}")
-    first = curves[0]
-    click.echo(f"\nmean hazard curves, {first.imt}: probability of exceedance in {first.years:g} year(s)")
-    headings = [
-        "lon",
-        "lat",
-        *(f"{level:g} {hazard_curves.unit(first.imt)}".strip() for level in first.levels),
+    click.echo(f"\nPGA with a probability of 10 % in {curves.years:g} years, and mean loss in that time")
+    rows = [
+        [town.name, f"{town.acceleration_g:.2f}", f"{town.loss / 1e6:.1f}"]
+        for town in towns[: demo_figure.SHOWN_TOWNS]
     ]
-    rows = [[*site, *values] for site, values in zip(first.sites, first.poes, strict=True)]
-    texts = [[f"{value:.4g}" for value in row] for row in rows[:SHOWN_SITES]]
-    render.print_table(texts, headings)
-    figure = case / "hazard_curves.png"
-    is_drawn = hazard_curves.draw(curves, figure)
+    render.print_table(rows, ["town", "PGA, g", "loss, million EUR"])
+    figure = case / "demo.png"
+    is_drawn = demo_figure.draw(shaking, curves, towns, figure)
     click.echo(f"figure: {figure}" if is_drawn else "no figure: matplotlib is not installed")
-    _hint(figure if is_drawn else None)
 
 
-def _hint(figure: Path | None) -> None:
+def _hint(settings: Settings, case: Path, hazard: int) -> None:
     hints = [
         (f"{options.program()} run your/job.ini", "your own calculation; it starts at once now"),
         (f"{options.program()} jobs list", "all calculations so far"),
     ]
-    if options.settings().is_embedded:
+    if settings.is_embedded:
         hints.append((f"{options.program()} down", "stop the cluster, which stays up until then"))
-    if figure:
-        hints.insert(0, (f"open {figure}", "the hazard curves"))
+    if (figure := case / "demo.png").exists():
+        hints.insert(0, (f"open {figure}", "map, curves and losses"))
     width = max(len(command) for command, _ in hints)
     render.say("\nWhat next:")
     for command, meaning in hints:
         render.say(f"  {command:<{width}}  {meaning}")
+    if web := local_services.running(settings).get("web"):
+        render.say(f"Live page: {settings.web_scheme}://{web.address}/calculations/{hazard}")

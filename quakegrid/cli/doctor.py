@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from quakegrid.cli import options
-from quakegrid.cli.views import render
+from quakegrid.cli.views import render, widths
 
 if TYPE_CHECKING:
     from quakegrid.doctor.checks.findings import Finding
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 COLORS = {"breaks": "red", "slows": "yellow", "note": "cyan", "ok": "green"}
 
+# Of the lines below a finding; and how many nodes it names.
+INDENT = 8
+SHOWN_NODES = 6
 all_option = click.option("--all", "shows_all", is_flag=True, help="Show the checks that were fine, too.")
 
 
@@ -32,7 +35,7 @@ def doctor(shows_all: bool, output: str) -> None:
     """Find what would break or slow a calculation, on all nodes.
 
     Run it on the master node: it looks at this machine, asks the agents of all nodes to look at theirs, and
-    compares. Each finding says what it breaks and how to mend it. Exit code 1 if anything would make a
+    compares. Each finding says its effect and its fix. Exit code 1 if anything would make a
     calculation fail, or keep a node out of it. `agentctl doctor` does the same on one node.
     """
     from quakegrid.doctor import visits  # noqa: PLC0415 - `--help` needs no gRPC
@@ -74,18 +77,33 @@ def print_findings(findings: Sequence[Finding], output: str, *, shows_all: bool)
         for check in dict.fromkeys(finding.check for finding in shown):
             click.echo(check)
         return
-    for finding in shown:
-        _print_finding(finding)
+    for finding, nodes in grouped(shown):
+        _print_finding(finding, nodes)
     click.echo(f"{fine_count} checks were fine" if fine_count != 1 else "1 check was fine")
 
 
-def _print_finding(finding: Finding) -> None:
-    severity = click.style(f"{finding.severity:<6}", fg=COLORS[finding.severity], bold=True)
-    click.echo(f"{severity}  {finding.node}  {finding.check}: {finding.what}")
-    if finding.breaks:
-        click.echo(f"        breaks  {finding.breaks}")
-    if finding.remedy:
-        click.echo(f"        mend    {finding.remedy}")
+def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, list[str]]]:
+    """Findings that say the same of several nodes as one, with the names of these nodes; in order."""
+    found: dict[tuple[str, ...], tuple[Finding, list[str]]] = {}
+    for each in findings:
+        key = (each.check, each.severity, each.what, each.breaks, each.remedy)
+        nodes = found.setdefault(key, (each, []))[1]
+        if each.node not in nodes:
+            nodes.append(each.node)
+    return list(found.values())
+
+
+def _print_finding(finding: Finding, nodes: Sequence[str]) -> None:
+    named = ", ".join(nodes[:SHOWN_NODES])
+    if len(nodes) > SHOWN_NODES:
+        named += f" and {len(nodes) - SHOWN_NODES} more"
+    severity = f"{finding.severity:<6}"
+    line = widths.paragraph(f"{severity}  {named}  {finding.check}: {finding.what}", INDENT)
+    click.echo(click.style(severity, fg=COLORS[finding.severity], bold=True) + line[len(severity) :])
+    for label, text in (("effect", finding.breaks), ("fix", finding.remedy)):
+        if text:
+            head = f"{'':{INDENT}}{label:<6}  "
+            click.echo(widths.hanging(head, text))
 
 
 @contextmanager

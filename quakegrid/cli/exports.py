@@ -37,7 +37,7 @@ def export(job_id: int, folder: Path, exports: str) -> None:
         )
     folder = folder.expanduser().absolute()
     report = RunReport()
-    report.close(_export(settings, report, job.id, folder, exports), 0.0)
+    report.close(write(settings, report, job.id, folder, exports), 0.0)
     for path in report.exported:
         click.echo(f"exported: {path}")
     for line in report.not_exported:
@@ -49,8 +49,16 @@ def export(job_id: int, folder: Path, exports: str) -> None:
     click.get_current_context().exit(report.exit_code)
 
 
-def _export(settings: Settings, report: RunReport, job_id: int, folder: Path, formats: str) -> int:
-    """Export by a driver of this machine, or by the web service from elsewhere; an exit code."""
+def write(settings: Settings, report: RunReport, job_id: int, folder: Path, formats: str) -> int:
+    """Export by a driver of this machine, or by the web service from elsewhere; an exit code.
+
+    Args:
+        settings: of the cluster.
+        report: notes what was exported, and what was not.
+        job_id: the calculation.
+        folder: whole path of the folder.
+        formats: with commas.
+    """
     if settings.credential is None:
         argv = ["export", str(job_id), str(folder), formats]
         return drivers.run_driver(settings, argv, mode="run", on_event=report.take)

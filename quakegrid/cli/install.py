@@ -20,9 +20,14 @@ from quakegrid.settings import authkeys
 
 if TYPE_CHECKING:
     from quakegrid.install.machine import Machine
-    from quakegrid.install.plan import Choice, Step
+    from quakegrid.install.plan import Choice
+    from quakegrid.install.steps import Step
 
 ROOT = Path("/")
+BROKER_PORT = 1911
+# There where systemd runs the machine.
+SYSTEMD = Path("/run/systemd/system")
+LONGEST_INPUT = 10_000
 # Any address of another machine will do: nothing is sent.
 _FAR_AWAY = ("192.0.2.1", 9)
 _root_option = click.option(
@@ -50,6 +55,14 @@ _yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
     "openquake.cfg says).",
 )
 @click.option(
+    "--token",
+    default="",
+    metavar="TOKEN",
+    envvar="QUAKEGRID_TOKEN",
+    help="For a node: join with what `quakegrid token create --node` has printed on the master, in place of "
+    "the cluster's key; - reads it from stdin.",
+)
+@click.option(
     "--prefix",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/opt/quakegrid"),
@@ -73,12 +86,18 @@ _yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     """Install services, settings and accounts on this machine.
 
-    Says what it will do and asks first. Repeated, it does what is missing, also of an installation by an
-    older QuakeGrid; services that run are not restarted. People who are put into the group quakegrid-users
-    start calculations, which run as their own accounts. Needs root.
+    Looks first whether it can succeed, says what it will do, asks, does it, and waits until all services
+    answer. Repeated, it does what is missing, also of an installation by an older QuakeGrid; services that
+    run are not restarted. People who are put into the group quakegrid-users start calculations, which run as
+    their own accounts. Needs root.
+
+    Example: `quakegrid install --role node --master 10.0.0.1`
+
+    Ends with exit code 1 if a service does not answer, or the master does not know the node.
     """
     from quakegrid.install import accounts, environments, plan  # noqa: PLC0415 - as above
-    from quakegrid.install.machine import Machine  # noqa: PLC0415 - as above
+    from quakegrid.install import steps as kinds  # noqa: PLC0415 - as above
+    from quakegrid.install.machine import Machine, owner_ids  # noqa: PLC0415 - as above
 
     if sys.prefix == sys.base_prefix:
         raise errors.UsageError(
@@ -90,10 +109,11 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
         environments.check(environments.look(Path(sys.prefix)))
     choice, text = _choice(machine, **wanted)
     is_node = choice.role is plan.Role.NODE
-    ids = machine.owner_ids(choice.prefix / "shared") if is_node else plan.NO_IDS
+    ids = owner_ids(machine, choice.prefix / "shared") if is_node else plan.NO_IDS
     wanted_steps = plan.steps(choice, text, authkeys.new_authkey(), ids)
     if machine.is_real:
         accounts.refuse_halves(wanted_steps)
+        _check_first(choice, text, wanted_steps, dry_run=dry_run)
     steps = machine.pending(wanted_steps)
     role = choice.role.value
     if not steps:
@@ -101,18 +121,61 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
         return
     say(f"To make this machine a {role}{'' if root == ROOT else f', below {root}'}:")
     for step in steps:
-        say(f"  {plan.in_words(step)}")
+        say(f"  {kinds.in_words(step)}")
     if dry_run:
         return
     _confirm(yes=yes)
     is_upgrade = bool(machine.read_notes().files)
     machine.apply(steps, lambda _: None)
+    if machine.is_real:
+        _verify(wanted_steps, is_node=is_node)
     next_words = _upgrade_words() if is_upgrade else _next_words(choice, _people_group(wanted_steps))
     say(f"This machine is a {role}. {next_words}")
 
 
+def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry_run: bool) -> None:
+    """Refuse what could not succeed, before anything is changed; a dry run only says so."""
+    from quakegrid.install import plan, prospects  # noqa: PLC0415 - as above
+
+    master = choice.master or _named_master(text or "")
+    try:
+        prospects.check_programs(steps)
+        if choice.role is plan.Role.MASTER or master:
+            prospects.check_master(choice.role, master, _named_port(text or ""))
+    except errors.UsageError as exc:
+        if not dry_run:
+            raise
+        say(f"It would be refused: {exc}")
+
+
+def _verify(steps: Sequence[Step], *, is_node: bool) -> None:
+    """Wait until the services answer.
+
+    Raises:
+        StateError: they do not; with the reasons.
+    """
+    from quakegrid.cli.checks import installed  # noqa: PLC0415 - as above
+    from quakegrid.install import first_start, plan  # noqa: PLC0415 - as above
+    from quakegrid.install.steps import WriteFile  # noqa: PLC0415 - as above
+
+    if not is_node:
+        first_start.wait_for_dbserver(plan.STATE_DIR)
+    if not SYSTEMD.is_dir():
+        return
+    units = [
+        step.path.stem.removeprefix("quakegrid-")
+        for step in steps
+        if isinstance(step, WriteFile) and step.path.suffix == ".service"
+    ]
+    say("Waiting until the services answer ...")
+    found = installed.troubles(units, plan.STATE_DIR, is_node=is_node)
+    if found:
+        lines = "".join(f"\n  {line}" for line in found)
+        raise errors.StateError(f"all is installed, but not all works:{lines}")
+
+
 def _choice(
-    machine: Machine, *, role: str, master: str, members: tuple[str, ...], **wanted: Any
+    machine: Machine, *, role: str, master: str, members: tuple[str, ...], token: str, **wanted: Any
 ) -> tuple[Choice, str | None]:
     """The administrator's choice, and the text of `openquake.cfg`, None if it cannot be read."""
     from quakegrid.install import plan  # noqa: PLC0415 - as above
@@ -127,7 +190,16 @@ def _choice(
         master = master or _named_master(text) or _own_address()
     caller = os.environ.get("SUDO_USER", "")
     members = members or ((caller,) if caller not in {"", plan.ROOT_USER} else ())
-    choice = plan.Choice(the_role, master, venv=Path(sys.prefix), config=site, members=members, **wanted)
+    choice = plan.Choice(
+        the_role,
+        master,
+        venv=Path(sys.prefix),
+        config=site,
+        members=members,
+        token=sys.stdin.read(LONGEST_INPUT).strip() if token == "-" else token,  # noqa: S105  a dash
+        is_certified=the_role is plan.Role.NODE and machine.has_certificate(),
+        **wanted,
+    )
     return choice, text
 
 
@@ -183,6 +255,18 @@ def _named_master(text: str) -> str:
         return ""  # `plan` says what is wrong with it
 
 
+def _named_port(text: str) -> int:
+    """The broker's port, as the configuration says; the usual one if it says nothing."""
+    import configparser  # noqa: PLC0415 - as above
+
+    from quakegrid.install import config_text  # noqa: PLC0415 - as above
+
+    try:
+        return int(config_text.read_value(text, "broker", "port") or BROKER_PORT)
+    except (configparser.Error, ValueError):
+        return BROKER_PORT
+
+
 def _own_address() -> str:
     """This machine's address on its way out, "" if it has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -202,7 +286,7 @@ def _upgrade_words() -> str:
 
 
 def _people_group(steps: Sequence[Step]) -> str:
-    from quakegrid.install.plan import MakeGroup  # noqa: PLC0415 - as above
+    from quakegrid.install.steps import MakeGroup  # noqa: PLC0415 - as above
 
     return next(step.name for step in steps if isinstance(step, MakeGroup))
 
@@ -213,8 +297,8 @@ def _next_words(choice: Choice, group: str) -> str:
     if choice.role.value == "node":
         return f"On the master, `{as_user} status` shows it within seconds.\n{people}"
     return (
-        f"Nodes need {choice.config}, which holds the cluster's key: through a file server, or by\n"
-        f"  scp -p {choice.config} root@NODE:{choice.config}\n"
-        f"and then `quakegrid install --role node --master {choice.master}`. Next: `{as_user} doctor`\n"
+        "A node needs the environment at the same place, and what this prints (N: how many nodes):\n"
+        f"  {as_user} token create --node --uses N\n"
+        f"There: `quakegrid install --role node --token TOKEN`. To check: `{as_user} doctor`\n"
         f"{people}"
     )

@@ -16,7 +16,10 @@ import click
 from quakegrid import errors
 from quakegrid.cli import exports, options
 from quakegrid.cli.following import wait
-from quakegrid.cli.views import render
+from quakegrid.cli.results import compare, prune
+from quakegrid.cli.shell import ages
+from quakegrid.cli.shell.groups import CommandGroup
+from quakegrid.cli.views import job_card, render, widths
 from quakegrid.clients.dbserver import job_watch
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.own_jobs import is_own, own_job, own_job_id
@@ -27,7 +30,6 @@ from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job, LogLine
 
 STATES = [state.value for state in JobState]
-DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 # How long watching waits for a dbserver that is away.
 WATCH_RETRY_S = 300.0
 
@@ -36,16 +38,19 @@ def _client() -> DbClient:
     return DbClient(options.cluster_settings())
 
 
-def _local_time(
-    _ctx: click.Context, _param: click.Parameter, value: datetime.datetime | None
-) -> datetime.datetime | None:
+def _instant(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime.datetime | None:
     """A day or time of the user, which is local."""
-    return value and value.astimezone()
+    if value is None:
+        return None
+    try:
+        return ages.instant(value, datetime.datetime.now().astimezone())
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def jobs() -> None:
-    """List, watch, show, share, tag, export and delete calculations.
+    """List, watch, show, compare, share, tag, export and delete calculations.
 
     A negative ID counts from the end: -1 is your last calculation.
     """
@@ -68,18 +73,16 @@ def jobs() -> None:
 @click.option(
     "--since",
     "start_min_time",
-    type=DAY,
-    callback=_local_time,
-    metavar="DATE",
-    help="Only jobs that started on this day or later.",
+    callback=_instant,
+    metavar="WHEN",
+    help="Only jobs that started then or later: 2d, yesterday or 2026-01-31.",
 )
 @click.option(
     "--before",
     "start_max_time",
-    type=DAY,
-    callback=_local_time,
-    metavar="DATE",
-    help="Only jobs that started before this day.",
+    callback=_instant,
+    metavar="WHEN",
+    help="Only jobs that started before.",
 )
 @click.option(
     "--sort",
@@ -107,6 +110,13 @@ def list_jobs(limit: int, sort: str, ascending: bool, output: str, **fields: Any
     now_time = datetime.datetime.now(datetime.UTC)
     rows = found if output == "json" else [_listed(job, now_time) for job in found]
     render.print_listing(output, rows, columns, cut="description")
+    if not found and output == "table":
+        is_any = any(fields[name] for name in fields)
+        render.say(
+            "No calculation is like that; `quakegrid jobs list` shows all."
+            if is_any
+            else "There is no calculation yet; `quakegrid demo` runs a first one."
+        )
 
 
 def _listed(job: Job, now_time: datetime.datetime) -> dict[str, Any]:
@@ -207,9 +217,21 @@ def tag(job_id: int, names: tuple[str, ...], remove: bool, prefer: bool, output:
 @click.argument("job_id", metavar="ID", type=options.JOB_ID)
 @options.output_option
 def show(job_id: int, output: str) -> None:
-    """Show one calculation."""
+    """Show one calculation: how it ended and why, what it was, and where its results are."""
     with closing(_client()) as database:
-        render.print_record(output, own_job(database, job_id))
+        job = own_job(database, job_id)
+        tags = () if output != "table" else TagsClient(database).list_tags(job.id)
+    if output != "table":
+        render.print_record(output, job)
+        return
+    now_time = datetime.datetime.now(datetime.UTC)
+    click.secho(widths.paragraph(terminal_text.one_line(f"job {job.id}: {job.description}"), 2), bold=True)
+    click.echo(widths.paragraph(terminal_text.one_line(job_card.headline(job, now_time)), 2))
+    click.echo()
+    rows = job_card.facts(job, now_time, tuple(tag.name for tag in tags))
+    width = max(len(label) for label, _ in rows) + 2
+    for label, text in rows:
+        click.echo(f"{label:<{width}}{terminal_text.one_line(text)}")
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)
@@ -255,12 +277,20 @@ def outputs(job_id: int, output: str) -> None:
     """List what a calculation has for export."""
     with closing(_client()) as database:
         found = database.outputs.list_outputs(own_job(database, job_id).id)
-    columns = {"id": "id", "display_name": "output", "ds_key": "key", "size_mb": "MB"}
-    render.print_listing(output, found, columns)
+    columns = {"id": "id", "display_name": "output", "ds_key": "key"}
+    # The engine writes -1 where it does not know the size.
+    known = {each.id: each.size_mb for each in found if each.size_mb is not None and each.size_mb >= 0}
+    if not known or output == "json":
+        render.print_listing(output, found, columns, cut="display_name")
+        return
+    rows = [render.plain(each) | {"size_mb": known.get(each.id)} for each in found]
+    render.print_listing(output, rows, columns | {"size_mb": "MiB"}, cut="display_name")
 
 
 jobs.add_command(exports.export)
 jobs.add_command(wait.wait)
+jobs.add_command(compare.compare)
+jobs.add_command(prune.prune)
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)

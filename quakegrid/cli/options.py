@@ -5,9 +5,10 @@ Imports click only at its start: the settings' reader is loaded when a command w
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,6 +52,15 @@ def _remember_state_dir(ctx: click.Context, _param: click.Parameter, value: Path
         ctx.find_root().obj = value.expanduser().absolute()
 
 
+_STATE_DIR = click.Option(
+    ["--state-dir"],
+    type=click.Path(path_type=Path, file_okay=False),
+    expose_value=False,
+    hidden=True,
+    callback=_remember_state_dir,
+)
+
+
 def state_dir_option(command: F) -> F:
     """Add `--state-dir`, which `settings` then reads."""
     option = click.option(
@@ -65,15 +75,41 @@ def state_dir_option(command: F) -> F:
 
 
 def output_option(command: F) -> F:
-    """Add `--output`, passed to the command as `output`."""
+    """Add `--output`, passed to the command as `output`, and `--json`, short for `--output json`."""
+    return _output(command, ["table", "json", "quiet"], "; quiet: the first column only")
+
+
+def plain_output_option(command: F) -> F:
+    """As `output_option`, for what is no list: without `quiet`."""
+    return _output(command, ["table", "json"], "")
+
+
+def _output(command: F, kinds: Sequence[str], more: str) -> F:
+    @functools.wraps(command)
+    def with_output(*args: Any, output: str, is_json: bool, **wanted: Any) -> Any:
+        return command(*args, output="json" if is_json else output, **wanted)
+
     option = click.option(
         "--output",
-        type=click.Choice(["table", "json", "quiet"]),
+        type=click.Choice(kinds),
         default="table",
         show_default=True,
-        help="json: complete and stable, for scripts; quiet: the first column only.",
+        help=f"json: complete and stable, for scripts{more}.",
     )
-    return option(command)
+    short = click.option("--json", "is_json", is_flag=True, help="The same as --output json.")
+    return short(option(with_output))  # type: ignore[return-value]
+
+
+def take_everywhere(command: click.Command) -> None:
+    """Let a command and those below it take the options of the program, wherever they stand."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            take_everywhere(each)
+    elif command.add_help_option:  # not one that passes all its arguments on
+        known = {name for param in command.params for name in param.opts}
+        for option in (_STATE_DIR, _CLUSTER_NAME):
+            if option.opts[0] not in known:
+                command.params.append(option)
 
 
 def state_dir() -> Path | None:
@@ -85,6 +121,9 @@ def state_dir() -> Path | None:
 def _remember_cluster(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     if value:
         ctx.find_root().meta[_CLUSTER] = value
+
+
+_CLUSTER_NAME = click.Option(["--cluster"], expose_value=False, hidden=True, callback=_remember_cluster)
 
 
 def cluster_option(command: F) -> F:

@@ -5,6 +5,7 @@ Nothing heavy is imported before the driver is at work.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -80,9 +81,8 @@ class RunPlan:
     help="When it has ended, run this command, or POST to this URL, with the job as JSON (repeatable).",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show all of the log from level INFO, not only warnings.")
-@click.option("--json", "is_json", is_flag=True, help="The same as --output json.")
 @options.output_option
-def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output: str, **wanted: Any) -> None:
+def run(*, detach: bool, notify: list[str], verbose: bool, output: str, **wanted: Any) -> None:
     """Run calculations and follow them.
 
     Several files are parts of one calculation, as in `oq engine --run job_haz.ini job_risk.ini`.
@@ -100,7 +100,6 @@ def run(*, detach: bool, notify: list[str], verbose: bool, is_json: bool, output
     from quakegrid.cli.following import runs  # noqa: PLC0415 - not for --help and wrong options
     from quakegrid.clients.drivers import DriverRequest  # noqa: PLC0415 - as above
 
-    output = "json" if is_json else output
     settings = options.machine_settings()
     plan = RunPlan(**wanted)
     plan = replace(plan, hc=earlier_job(settings, plan.hc))
@@ -193,7 +192,21 @@ def _check_job_file(job_ini: str) -> None:
             "this user may read"
         )
     if not is_file:
-        raise errors.UsageError(f"{job_ini} {what}")
+        raise errors.UsageError(f"{job_ini} {what}{_meant(path)}")
+
+
+def _meant(path: Path) -> str:
+    """A file or folder that is probably meant, as a question; empty if there is none."""
+    from quakegrid.cli.shell import near_words  # noqa: PLC0415 - seldom needed
+
+    while not path.parent.is_dir():
+        path = path.parent
+    with contextlib.suppress(OSError):
+        if not path.exists() and (
+            near := near_words.nearest(path.name, [each.name for each in path.parent.iterdir()])
+        ):
+            return f"; is {path.with_name(near)} meant?"
+    return ""
 
 
 def print_left(report: RunReport, output: str, *, is_wanted: bool = False) -> None:
@@ -239,7 +252,10 @@ def _print_incomplete(job: JobResult) -> None:
     if job.state == "aborted":
         click.echo(f"job {job.job_id} aborted" + (f": {job.error}" if job.error else ""), err=True)
         return
-    click.echo(f"job {job.job_id} {job.state}: {job.error or 'see its log'}", err=True)
+    from quakegrid.cli.views import widths  # noqa: PLC0415 - after the run
+
+    words = f"job {job.job_id} {job.state}: {job.error or 'see its log'}"
+    click.echo(widths.paragraph(words, 2), err=True)
     click.echo(f"its log: quakegrid jobs logs {job.job_id}", err=True)
 
 

@@ -61,6 +61,7 @@ SESSION_COLUMNS = {
     "lane_port": "lane",
     "pid": "driver pid",
 }
+SPARE_OF_SESSIONS = ("pid", "lane_port", "requeued_count", "failed_count", "done_rate_hz", "worker_count")
 PERSON_COLUMNS = {
     "user_name": "user",
     "executing_count": "executing",
@@ -256,7 +257,7 @@ def _print(
         render.print_json(_document(settings, services, found))
         return
     if settings.credential is None:
-        render.print_listing(output, services, SERVICE_COLUMNS)
+        render.print_listing(output, services, SERVICE_COLUMNS, spare=("version", "since_time"))
         if output == "table" and (door := _web_door(settings, services)) is not None:
             click.echo(f"web pages: {door.words}")
     if found is None or output == "quiet":
@@ -266,12 +267,12 @@ def _print(
     print_nodes(output, found)
     click.echo()
     if found.sessions:
-        render.print_listing(output, persons(found), PERSON_COLUMNS)
+        render.print_listing(output, persons(found), PERSON_COLUMNS, spare=("waiting_count", "running_count"))
         click.echo()
-        render.print_listing(output, found.sessions, SESSION_COLUMNS)
+        render.print_listing(output, found.sessions, SESSION_COLUMNS, spare=SPARE_OF_SESSIONS)
         _print_waits(found)
         click.echo()
-    render.print_listing(output, found.lanes, LANE_COLUMNS)
+    render.print_listing(output, found.lanes, LANE_COLUMNS, cut="error")
 
 
 def _web_door(settings: Settings, services: list[ServiceStatus]) -> WebDoor | None:
@@ -315,7 +316,7 @@ def _print_waits(found: fleet.FleetStatus) -> None:
 
 def print_nodes(output: str, found: fleet.FleetStatus) -> None:
     """Print the nodes of the fleet."""
-    render.print_listing(output, found.nodes, NODE_COLUMNS)
+    render.print_listing(output, found.nodes, NODE_COLUMNS, cut="state")
     for node in found.nodes if output == "table" else ():
         for left_out in node.left_out:
             jobs = [f"job {job_id}" for job_id in left_out.job_ids] or [f"session {left_out.session_id}"]

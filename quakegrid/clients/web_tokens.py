@@ -6,12 +6,10 @@ A program sends `Authorization: Bearer TOKEN`.
 from __future__ import annotations
 
 import datetime
-from contextlib import closing
 from dataclasses import dataclass
 
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients.dbserver.client import DbClient
-from quakegrid.settings.config import Settings
 
 # Of a token that a command makes for itself. A longer upload goes on: a token is looked at when a request
 # begins.
@@ -84,19 +82,6 @@ class WebTokensClient:
         """
         request = people_pb2.RevokeWebTokenRequest(id=token_id)
         return _decode(self._connection.call(self._stub.RevokeWebToken, request).revoked)
-
-
-def web_token(settings: Settings, label: str = "command line") -> str:
-    """A token for the requests of one command, as the person of the credential or of this process.
-
-    Args:
-        settings: have a credential or the authkey.
-        label: what the list of tokens calls it.
-    Raises:
-        QuakeGridError: the dbserver refuses, or does not answer.
-    """
-    with closing(DbClient(settings)) as database:
-        return WebTokensClient(database).create(label, COMMAND_LIFE)[0]
 
 
 def _decode(found: people_pb2.WebToken) -> ListedWebToken:

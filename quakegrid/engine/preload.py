@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from quakegrid.engine import configuration, seams, this_process
+from quakegrid.engine import configuration, optional_parts, seams, this_process
 from quakegrid.nodes import engine_version
 from quakegrid.settings.config import Settings
 
@@ -31,6 +31,7 @@ def preload(settings: Settings) -> str:
     """
     version = engine_version.check_engine(tries_others=settings.try_engine)
     this_process.prepare(settings)
+    optional_parts.load_late()
     seams.install(seams.OF_TASKS)
     configuration.read_in_template(settings.paths)
     seams.install(seams.OF_COMMANDS)

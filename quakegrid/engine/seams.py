@@ -26,12 +26,13 @@ class Seam(NamedTuple):
     """One attribute of a module of the engine.
 
     `make` takes what the engine has there and returns what stands there from now on. It may be the same
-    object, changed: other modules hold it, too.
+    object, changed: other modules hold it, too. Engines that are older than an attribute do without it.
     """
 
     module: str
     attribute: str
     make: Callable[[Any], Any]
+    is_everywhere: bool = True
 
 
 def _instead(new: Any) -> Callable[[Any], Any]:
@@ -121,6 +122,8 @@ OF_COMMANDS = (
     Seam("openquake.engine.engine", "run_jobs", calculations.run_jobs_in_session),
     # A cluster asks nobody on the internet for newer versions.
     Seam("openquake.engine.engine", "check_obsolete_version", calculations.tell_version),
+    # People who send an address reach no host of the master's network through it.
+    Seam("openquake.engine.engine", "notify_job_complete", calculations.tell_outside, False),
     Seam("openquake.engine.engine", "run_calc", hooks.run_with_journal),
     Seam("openquake.engine.engine", "set_concurrent_tasks_default", hooks.begin_journal),
     Seam("openquake.engine.engine", "manage_signals", calculations.insist_on_signals),
@@ -151,6 +154,8 @@ def install(table: Sequence[Seam]) -> None:
     Raises:
         EngineMissingError: the engine does not have one of them.
     """
-    for module_name, attribute, make in table:
+    for module_name, attribute, make, is_everywhere in table:
         module = importlib.import_module(module_name)
+        if not is_everywhere and not hasattr(module, attribute):
+            continue
         attributes.replace(module, attribute, make(attributes.read(module, attribute)))

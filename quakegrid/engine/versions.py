@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from openquake.baselib import __version__
+from openquake.baselib import __version__, parallel
 
 SERIES = tuple(int(part) for part in __version__.split(".")[:2])
 # What may be an argument of `dbcmd`: `logs.SIMPLE_TYPES`, since 3.24.
@@ -28,6 +28,11 @@ RENAMED = {"add_checksum": "update_job_checksum"}
 def answer_here(action: str) -> str | None:
     """What the engine's own database server answers without its database; None for all other actions."""
     return __version__ if action == "engine_version" else None
+
+
+def core_count() -> int:
+    """The number of cores that the engine goes by: `parallel.num_cores` since 3.24."""
+    return int(getattr(parallel, "num_cores", None) or parallel.Starmap.num_cores)
 
 
 def parameters(h5: Any) -> Any:

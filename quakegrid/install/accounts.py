@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Sequence
 
 from quakegrid.errors import UsageError
-from quakegrid.install.plan import MakeGroup, MakeUser, Step
+from quakegrid.install.steps import MakeGroup, MakeUser, Step
 
 
 def has_user(name: str) -> bool:

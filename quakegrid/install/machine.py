@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -18,18 +19,19 @@ from pathlib import Path
 
 from quakegrid.errors import QuakeGridError
 from quakegrid.install import accounts, plan
-from quakegrid.install.plan import (
-    NO_IDS,
+from quakegrid.install.plan import NO_IDS, SharedIds
+from quakegrid.install.steps import (
     AddMember,
+    GetCertificate,
     MakeFolder,
     MakeGroup,
     MakeUser,
     RunCommand,
-    SharedIds,
     Step,
     WriteFile,
+    in_words,
 )
-from quakegrid.settings import installation
+from quakegrid.settings import installation, node_files
 
 NOTES = installation.NOTES
 Say = Callable[[str], None]
@@ -79,24 +81,9 @@ class Machine:
         except PermissionError:
             return None
 
-    def owner_ids(self, folder: Path) -> SharedIds:
-        """The numbers of the owners of a folder that is not root's, such as one of a file server.
-
-        Its group is that of people where members cannot remove each other's files, as installations make it;
-        else that of the services, as older ones did.
-        """
-        try:
-            found = self.place(folder).stat()
-        except OSError:
-            return NO_IDS
-        if not found.st_uid or not self.is_real:
-            return NO_IDS
-        is_for_people = bool(found.st_mode & stat.S_ISVTX)
-        return SharedIds(
-            found.st_uid,
-            None if is_for_people else found.st_gid,
-            found.st_gid if is_for_people else None,
-        )
+    def has_certificate(self) -> bool:
+        """Whether this machine became a node with a token."""
+        return self.place(node_files.path_of(plan.STATE_DIR)).exists()
 
     def pending(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that would change something, and the commands if there are any or not all ended well."""
@@ -113,9 +100,13 @@ class Machine:
         return [*changes, *commands] if changes or not self.read_notes().is_complete else []
 
     def _would_change(
-        self, step: MakeGroup | MakeUser | AddMember | MakeFolder | WriteFile, gids: dict[str, int]
+        self,
+        step: MakeGroup | MakeUser | AddMember | MakeFolder | WriteFile | GetCertificate,
+        gids: dict[str, int],
     ) -> bool:
         match step:
+            case GetCertificate():
+                return self.is_real and not self.has_certificate()
             case MakeGroup(name=name):
                 return self.is_real and not accounts.has_group(name)
             case MakeUser(name=name):
@@ -159,7 +150,7 @@ class Machine:
         notes.is_complete = False
         try:
             for step in steps:
-                say(plan.in_words(step))
+                say(in_words(step))
                 self._do(step, notes)
             notes.is_complete = True
         finally:
@@ -187,8 +178,8 @@ class Machine:
                     notes.files[str(step.path)] = digest(step.content.encode())
                 self._make_missing(step.path.parent, notes)
                 self._write(step)
-            case RunCommand(argv):
-                self.run(argv)
+            case RunCommand() | GetCertificate():
+                self.run(step.argv, step.token)
 
     def _make_user(self, step: MakeUser, notes: Notes) -> None:
         name, (uid, gid) = step.name, step.ids or (None, None)
@@ -223,16 +214,20 @@ class Machine:
         if self.is_real:
             shutil.chown(path, owner, group)
 
-    def run(self, argv: Sequence[str]) -> None:
+    def run(self, argv: Sequence[str], token: str = "") -> None:
         """Run a command; none below another root than `/`.
 
+        Args:
+            argv: the command.
+            token: that it reads from its environment, which other users do not see.
         Raises:
             QuakeGridError: there is no such program, or it failed.
         """
         if not self.is_real:
             return
         try:
-            done = subprocess.run(argv, check=False, capture_output=True, text=True)
+            environ = os.environ | ({"QUAKEGRID_TOKEN": token} if token else {})
+            done = subprocess.run(argv, check=False, capture_output=True, text=True, env=environ)
         except FileNotFoundError:
             raise QuakeGridError(
                 f"there is no program {argv[0]} on this machine; install it, then again"
@@ -254,3 +249,23 @@ class Machine:
 def digest(content: bytes) -> str:
     """The SHA-256 of a file's content, as it is noted."""
     return hashlib.sha256(content).hexdigest()
+
+
+def owner_ids(machine: Machine, folder: Path) -> SharedIds:
+    """The numbers of the owners of a folder that is not root's, such as one of a file server.
+
+    Its group is that of people where members cannot remove each other's files, as installations make it;
+    else that of the services, as older ones did.
+    """
+    try:
+        found = machine.place(folder).stat()
+    except OSError:
+        return NO_IDS
+    if not found.st_uid or not machine.is_real:
+        return NO_IDS
+    is_for_people = bool(found.st_mode & stat.S_ISVTX)
+    return SharedIds(
+        found.st_uid,
+        None if is_for_people else found.st_gid,
+        found.st_gid if is_for_people else None,
+    )

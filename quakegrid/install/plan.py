@@ -14,8 +14,18 @@ from pathlib import Path
 
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import config_text, units
+from quakegrid.install.steps import (
+    AddMember,
+    GetCertificate,
+    MakeFolder,
+    MakeGroup,
+    MakeUser,
+    RunCommand,
+    Step,
+    WriteFile,
+)
 from quakegrid.settings import authkeys, installation
-from quakegrid.settings.config import CONFIG_NAME, LOOPBACK, MIN_AUTHKEY_LENGTH
+from quakegrid.settings.config import LOOPBACK, MIN_AUTHKEY_LENGTH
 
 STATE_DIR = installation.STATE_DIR
 UNIT_FOLDER = Path("/etc/systemd/system")
@@ -58,6 +68,8 @@ class Choice:
         config: the environment's `openquake.cfg`.
         network: whom the prefix is exported to over NFS; "" for nobody.
         members: people who may start calculations here.
+        token: with which a node gets a certificate, in place of the authkey; "" for none.
+        is_certified: a node has a certificate already.
     """
 
     role: Role
@@ -68,6 +80,13 @@ class Choice:
     config: Path
     network: str = ""
     members: tuple[str, ...] = ()
+    token: str = field(default="", repr=False)
+    is_certified: bool = False
+
+    @property
+    def has_key(self) -> bool:
+        """Whether this machine is to have the cluster's key."""
+        return not (self.token or self.is_certified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,63 +107,6 @@ class SharedIds:
 NO_IDS = SharedIds(0)
 
 
-@dataclass(frozen=True, slots=True)
-class MakeGroup:
-    """A system group; `gid` is the number that file servers know it by, None for any."""
-
-    name: str
-    gid: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MakeUser:
-    """A system user with a group of its own name; `ids` are uid and gid that file servers know it by."""
-
-    name: str
-    home: Path
-    ids: tuple[int, int | None] | None = None
-    purpose: str = "runs the services"
-
-
-@dataclass(frozen=True, slots=True)
-class AddMember:
-    """Somebody who comes into a group, and stays in all others."""
-
-    name: str
-    group: str
-
-
-@dataclass(frozen=True, slots=True)
-class MakeFolder:
-    """A folder; one that exists, and that no installation has made, is left as it is."""
-
-    path: Path
-    mode: int
-    owner: str
-    group: str
-
-
-@dataclass(frozen=True, slots=True)
-class WriteFile:
-    """A file with exactly this content."""
-
-    path: Path
-    content: str = field(repr=False)
-    mode: int
-    owner: str
-    group: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunCommand:
-    """A command that does no harm when it is run again."""
-
-    argv: tuple[str, ...]
-
-
-Step = MakeGroup | MakeUser | AddMember | MakeFolder | WriteFile | RunCommand
-
-
 def steps(choice: Choice, config: str | None, new_authkey: str, ids: SharedIds = NO_IDS) -> list[Step]:
     """All that makes a machine what it is to be, in order, done or not.
 
@@ -159,11 +121,7 @@ def steps(choice: Choice, config: str | None, new_authkey: str, ids: SharedIds =
     """
     _check(choice)
     is_master = choice.role is Role.MASTER
-    text = config or ""
-    if is_master:
-        text = _master_config(choice, text, new_authkey)
-    elif config is not None:
-        _check_node_config(choice, text)
+    text = _checked_config(choice, config, new_authkey)
     places = _places(choice, text)
     people = _people(choice, text)
     found = _accounts(choice, people, ids)
@@ -183,9 +141,30 @@ def steps(choice: Choice, config: str | None, new_authkey: str, ids: SharedIds =
         exported = f"{choice.prefix} {choice.network}(ro,no_subtree_check)\n"
         found += [MakeFolder(EXPORTS.parent, 0o755, ROOT_USER, ROOT_USER), _public_file(EXPORTS, exported)]
         found.append(RunCommand(("exportfs", "-ra")))
+    found += _certificate(choice)
     found.append(RunCommand(("systemctl", "daemon-reload")))
     found.append(RunCommand(("systemctl", "enable", "--now", *rendered)))
     return found
+
+
+def _checked_config(choice: Choice, config: str | None, new_authkey: str) -> str:
+    """The text of `openquake.cfg` as it is to be; None could not be read, and is not checked."""
+    if choice.role is Role.MASTER:
+        return _master_config(choice, config or "", new_authkey)
+    if not choice.has_key:
+        _check_without_key(choice, config or "")
+    elif config is not None:
+        _check_node_config(choice, config)
+    return config or ""
+
+
+def _certificate(choice: Choice) -> list[Step]:
+    """What gets a node's certificate, as the agent's user, if there is a token."""
+    if not choice.token:
+        return []
+    become = ("setpriv", f"--reuid={choice.user}", f"--regid={choice.user}", "--clear-groups")
+    join = (str(COMMAND_FOLDER / "agentctl"), "join", *filter(None, (choice.master,)))
+    return [GetCertificate((*become, *join), choice.token)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,29 +217,6 @@ def _accounts(choice: Choice, people: _People, ids: SharedIds) -> list[Step]:
     ]
 
 
-def in_words(step: Step) -> str:
-    """One line that says what a step does."""
-    match step:
-        case MakeGroup(name, gid):
-            number = f" (gid {gid})" if gid else ""
-            return f"make the group {name}{number}: its members may start calculations"
-        case AddMember(name, group):
-            return f"put {name} into the group {group}"
-        case MakeUser(name, home, ids, purpose):
-            known = [
-                f"{what} {number}" for what, number in zip(("uid", "gid"), ids or (), strict=False) if number
-            ]
-            numbers = "".join(f", {each}" for each in known)
-            return f"make the system user and group {name} (home {home}{numbers}): {purpose}"
-        case MakeFolder(path, mode, owner, group):
-            return f"make {path}/ ({mode:04o}, {owner}:{group})"
-        case WriteFile(path=path, mode=mode, owner=owner, group=group):
-            secret = ", holds the cluster's key" if path.name == CONFIG_NAME else ""
-            return f"write {path} ({mode:04o}, {owner}:{group}{secret})"
-        case RunCommand(argv):
-            return f"run `{' '.join(argv)}`"
-
-
 def _check(choice: Choice) -> None:
     for path in (choice.prefix, choice.venv, choice.config):
         if not _PLAIN_PATH.fullmatch(str(path)):
@@ -270,10 +226,19 @@ def _check(choice: Choice) -> None:
     for name in (choice.user, choice.master, choice.network, *choice.members):
         if name and not _PLAIN_NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be used as a name of a user, host or network")
-    if choice.role is Role.MASTER and choice.master in {"", "localhost", LOOPBACK}:
-        raise UsageError("nodes cannot reach the master there; give --master, its name or address for others")
+    _check_role(choice)
+
+
+def _check_role(choice: Choice) -> None:
     if choice.role is Role.NODE and choice.network:
         raise UsageError("--export is for the master")
+    if choice.role is Role.MASTER and choice.master in {"", "localhost", LOOPBACK}:
+        raise UsageError(
+            f"other machines cannot reach {choice.master or 'this machine by its name'}: give --master, an "
+            "address or a name that they know"
+        )
+    if choice.role is Role.MASTER and choice.token:
+        raise UsageError("--token is for nodes: the master has the cluster's key")
 
 
 def _master_config(choice: Choice, text: str, new_authkey: str) -> str:
@@ -311,13 +276,22 @@ def _check_node_config(choice: Choice, text: str) -> None:
     if not text:
         source = f"root@{choice.master or 'MASTER'}:{choice.config}"
         raise SettingsError(
-            f"a node needs the master's openquake.cfg, which holds the cluster's key: `scp -p {source} "
-            f"{choice.config}`, then again"
+            "a node needs --token, with what `quakegrid token create --node` prints on the master; or the "
+            f"master's openquake.cfg, which holds the cluster's key: `scp -p {source} {choice.config}`, "
+            "then again"
         )
     host = _value(choice, text, "dbserver", "host")
     if host in {"", LOOPBACK, "localhost"}:
         raise SettingsError(f"{choice.config}: [dbserver] host names no master; copy the master's file")
     _check_key(choice, text)
+
+
+def _check_without_key(choice: Choice, text: str) -> None:
+    if _value(choice, text, "dbserver", "authkey"):
+        raise SettingsError(
+            f"{choice.config} has the cluster's key, so this node needs no token; or take [dbserver] authkey "
+            "out there, then again"
+        )
 
 
 def _check_key(choice: Choice, text: str) -> None:
@@ -342,10 +316,10 @@ def _places(choice: Choice, text: str) -> units.Places:
     for folder in folders:
         if not _PLAIN_PATH.fullmatch(str(folder)):
             raise UsageError(f"{choice.config}: {folder} cannot be named in a unit of systemd")
-    join = ""
+    join = None
     if choice.role is Role.NODE:
-        join = choice.master or _value(choice, text, "dbserver", "host")
-        if not join:
+        join = "" if not choice.has_key else choice.master or _value(choice, text, "dbserver", "host")
+        if choice.has_key and not join:
             raise UsageError(f"{choice.config} cannot be read here; say --master HOST")
     return units.Places(choice.venv, STATE_DIR, choice.user, tuple(dict.fromkeys(folders)), join)
 

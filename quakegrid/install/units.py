@@ -91,23 +91,24 @@ class Places:
     """Paths and users in the units.
 
     `writable` are folders that services write to, beside the state directory. `join` is the master that a
-    node's agent joins; empty on the master.
+    node's agent joins: empty if the node's certificate names it, None on the master.
     """
 
     venv: Path
     state_dir: Path
     user: str
     writable: tuple[Path, ...] = ()
-    join: str = ""
+    join: str | None = None
 
 
 def render(places: Places) -> dict[str, str]:
     """Units by file name: of all services on the master, of the agent on a node."""
     join = f" --join {places.join}" if places.join else ""
     agent = f"{places.venv}/bin/agentctl serve{join}"
-    broker = "" if places.join else "quakegrid-broker.service"
+    is_master = places.join is None
+    broker = "quakegrid-broker.service" if is_master else ""
     found = {"agent": _unit(places, "agent", "workers and drivers", agent, after=broker, more=_OPEN)}
-    if not places.join:
+    if is_master:
         module = f"{places.venv}/bin/python -P -m quakegrid.services."
         unit = _unit(places, "dbserver", "jobs, logs, outputs", module + "dbserver", more=_CLOSED)
         found["dbserver"] = unit

@@ -1,6 +1,6 @@
 """A job as JSON for programs: what `jobs wait --json` prints, and what notifications carry. Pure.
 
-`docs/notification.schema.json` describes it. Fields are added, and never change their meaning.
+`docs/reference/notification.schema.json` describes it. Fields are added, and never change their meaning.
 """
 
 from __future__ import annotations

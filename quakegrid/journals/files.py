@@ -1,4 +1,4 @@
-"""The files of journals: one for each calculation, in a folder of the person below the state directory.
+"""The files of journals, in a folder of the person below the state directory: one for each calculation.
 
 A driver locks the journals of its jobs while it lives. So a journal that can be locked has no driver, and no
 calculation is started twice.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import mmap
 import os
 import stat
@@ -20,6 +21,8 @@ from quakegrid.journals import records
 from quakegrid.journals.records import Placed
 
 FOLDER = "journals"
+# Below a person's folder: the journals of calls of functions, in a folder for each name.
+CALLS = "calls"
 SUFFIX = ".journal"
 # People make folders of their own there, and see no others'.
 SHARED_MODE = 0o1733
@@ -171,7 +174,7 @@ class JournalRoom:
         self._folder, self._limit_bytes = folder, limit_bytes
 
     def why_full(self, own_bytes: int) -> str:
-        """Why a journal may not grow; empty if it may. Older journals make room for it.
+        """Why a journal may not grow; empty if it may. Journals that were not used for longest make room.
 
         Args:
             own_bytes: its size.
@@ -188,28 +191,28 @@ class JournalRoom:
     def remove_outdated(self) -> None:
         """Remove journals that were kept for long enough."""
         oldest_s = time.time() - KEEP_DAYS * 86400
-        for path, _size in self._all():
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < oldest_s:
-                    _remove_unused(path)
+        for written_s, path, _size in self._all(f"*{SUFFIX}"):
+            if written_s < oldest_s:
+                _remove_unused(path)
 
     def _remove_oldest(self) -> None:
-        """Remove the oldest journals that no driver has, while all together are too large."""
-        found = self._all()
-        surplus = sum(size for _path, size in found) - self._limit_bytes
-        for path, size in found:
+        """Remove the oldest journals that nobody has, while all together are too large."""
+        found = self._all(f"*{SUFFIX}", f"{CALLS}/*/*{SUFFIX}")
+        surplus = sum(size for _written_s, _path, size in found) - self._limit_bytes
+        for _written_s, path, size in found:
             if surplus <= 0:
                 return
             if _remove_unused(path):
                 surplus -= size
 
-    def _all(self) -> list[tuple[Path, int]]:
-        """All journals and their sizes, those of the oldest calculations first."""
+    def _all(self, *patterns: str) -> list[tuple[float, Path, int]]:
+        """When journals were last written, their paths and sizes; the oldest first."""
         found = []
-        for path in self._folder.glob(f"*{SUFFIX}"):
-            with contextlib.suppress(OSError, ValueError):
-                found.append((int(path.stem), path, path.stat().st_size))
-        return [(path, size) for _number, path, size in sorted(found)]
+        for path in itertools.chain.from_iterable(map(self._folder.glob, patterns)):
+            with contextlib.suppress(OSError):
+                seen = path.stat()
+                found.append((seen.st_mtime, path, seen.st_size))
+        return sorted(found)
 
 
 def _remove_unused(path: Path) -> bool:

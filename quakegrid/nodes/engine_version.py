@@ -35,12 +35,12 @@ def check_engine(*, tries_others: bool = False) -> str:
     if not version:
         raise errors.EngineMissingError(
             "openquake.engine is not installed in this environment; "
-            f"`pip install 'quakegrid[engine]'` installs {SUPPORTED[0]}"
+            f"`pip install 'openquake.engine=={SUPPORTED[0]}.*'` installs one that QuakeGrid knows"
         )
     if not is_known(version) and not tries_others:
         raise errors.EngineMissingError(
             f"openquake.engine {version} is installed, but QuakeGrid works with {KNOWN}; "
-            f"`pip install 'quakegrid[engine]'` installs {SUPPORTED[0]}. To try it all the same: "
+            f"`pip install 'openquake.engine=={SUPPORTED[0]}.*'` installs another. To try it all the same: "
             "`quakegrid up --try-engine`, or [agent] try_engine = yes in openquake.cfg"
         )
     return version

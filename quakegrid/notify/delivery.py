@@ -16,8 +16,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from quakegrid import __version__
-from quakegrid.notify import targets
+from quakegrid import __version__, errors
+from quakegrid.notify import outside, targets
 
 COMMAND_TIMEOUT_S = 60.0
 POST_TIMEOUT_S = 10.0
@@ -26,15 +26,20 @@ PAUSES_S = (1.0, 5.0)
 MAX_OUTPUT_CHARS = 500
 
 
-def deliver(target: str, document: bytes, environ: Mapping[str, str]) -> str:
+def deliver(target: str, document: bytes, environ: Mapping[str, str], *, is_guarded: bool = False) -> str:
     """Tell an end; returns what went wrong, empty if nothing did.
 
     Args:
         target: a command or a URL, checked.
         document: JSON, for the command's stdin or the body of the POST.
         environ: added to the command's environment.
+        is_guarded: whether a URL has to be one of a host outside.
     """
-    failure = post(target, document) if targets.is_url(target) else run(target, document, environ)
+    failure = (
+        post(target, document, is_guarded=is_guarded)
+        if targets.is_url(target)
+        else run(target, document, environ)
+    )
     return f"not notified by {targets.described(target)}: {failure}" if failure else ""
 
 
@@ -68,10 +73,12 @@ def run(
     return f"{ended}: {words}" if words else ended
 
 
-def post(url: str, document: bytes, pause: Callable[[float], Any] = time.sleep) -> str:
+def post(
+    url: str, document: bytes, pause: Callable[[float], Any] = time.sleep, *, is_guarded: bool = False
+) -> str:
     """Make an HTTP POST; what went wrong at the last try."""
     for pause_s in (*PAUSES_S, None):
-        failure, may_help = _try(url, document)
+        failure, may_help = _try(url, document, is_guarded=is_guarded)
         if not failure or not may_help or pause_s is None:
             return failure
         pause(pause_s)
@@ -85,13 +92,16 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         raise urllib.error.HTTPError(req.full_url, code, msg, headers, fp)
 
 
-def _try(url: str, document: bytes) -> tuple[str, bool]:
+def _try(url: str, document: bytes, *, is_guarded: bool) -> tuple[str, bool]:
     """One try: what went wrong, and whether another one may help."""
     headers = {"Content-Type": "application/json", "User-Agent": f"quakegrid/{__version__}"}
     request = urllib.request.Request(url, document, headers, method="POST")  # noqa: S310 - checked: HTTP only
+    make = outside.opener if is_guarded else urllib.request.build_opener
     try:
-        with urllib.request.build_opener(_NoRedirects).open(request, timeout=POST_TIMEOUT_S):
+        with make(_NoRedirects()).open(request, timeout=POST_TIMEOUT_S):
             return "", False
+    except errors.NotAllowedError as exc:
+        return str(exc), False
     except urllib.error.HTTPError as exc:
         with exc:
             return f"HTTP {exc.code} {exc.reason}", exc.code >= 500 or exc.code == 429

@@ -33,7 +33,7 @@ def explain(
         job: as the database has it; None if it is not known.
     """
     session = find_session(fleet, number) if fleet else None
-    sentences = [_end(job)] if job and job.state.is_unsuccessful else []
+    sentences = [end_of(job)] if job and job.state.is_unsuccessful else []
     if fleet and session:
         sentences += _now(fleet, session)
     if report:
@@ -41,8 +41,8 @@ def explain(
     return sentences
 
 
-def _end(job: Job) -> str:
-    """Why a job has no results."""
+def end_of(job: Job) -> str:
+    """Why a job that failed or was aborted has no results, in a sentence."""
     reason = job.state_reason.rstrip(".")
     if not reason:
         verb = "failed" if job.state is JobState.FAILED else "was aborted"
@@ -86,8 +86,8 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
         )
     else:
         yield (
-            f"It waits for its driver (process {session.pid} on {session.host}), which has submitted no "
-            f"task that is not done; {session.done_count} are."
+            f"It waits for its driver (process {session.pid} on {session.host}), which is preparing the next "
+            f"stage; {_count(session.done_count, 'task')} done so far."
         )
 
 
@@ -97,7 +97,7 @@ def _no_cores(fleet: FleetStatus) -> Iterator[str]:
     lack = "gives cores" if any(node.is_up for node in fleet.nodes) else "is up"
     yield f"It waits: no node {lack} ({states or 'host_cores names none'})."
     if any(node.state == "stopped" for node in fleet.nodes):
-        yield "Stopped nodes serve again after `quakegrid workers start`."
+        yield "Stopped nodes are available again after `quakegrid workers start`."
 
 
 def _running(session: SessionStatus) -> Iterator[str]:
@@ -221,8 +221,8 @@ def _slowness(report: JobReport) -> Iterator[str]:
         )
     if _is_notable(report.tail_s, report.wall_s) and report.worker_count > 1:
         yield (
-            f"The last {_time(report.tail_s)} of {_time(report.wall_s)} went to tasks that were running when "
-            "the queue was empty: cores that became free had nothing to do."
+            f"At the end some cores had nothing to do for {_time(report.tail_s)} of {_time(report.wall_s)}: "
+            "fewer tasks were left than cores."
         )
     if _is_notable(report.transfer_s, report.core_s):
         yield (

@@ -144,7 +144,7 @@ class ChunkTraffic:
         count = len(results.values)
         self._chunking.learn_chunk(parcel.operations, parcel.chunk.operations[:count], results.spent_s)
         self._count_done(count)
-        settle(self._shared, parcels.opened(parcel, results, buffers))
+        settle(self._shared, parcels.opened(parcel, results, buffers, self._shared.keeper))
         if count < len(parcel.calls):
             self._unsent.again.extendleft(reversed(parcel.calls[count:]))
 

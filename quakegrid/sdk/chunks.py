@@ -95,7 +95,7 @@ class Chunk:
         results = Results([], {}, [0.0] * len(self.functions), {})
         begin_s = start_s = time.perf_counter()
         for place, (number, arguments) in enumerate(zip(self.operations, self.arguments, strict=True)):
-            mine = _take(buffers, self.buffer_counts, place)
+            mine = take(buffers, self.buffer_counts, place)
             mark = len(outbox.frames)
             try:
                 value = _run(self.functions[number], arguments, mine)
@@ -126,8 +126,8 @@ def unpack(frames: Sequence[Frame]) -> tuple[Results, Iterator[Buffer]]:
     return results, iter([frame.buffer for frame in frames[1:]])
 
 
-def load_value(results: Results, place: int, buffers: Iterator[Buffer]) -> Any:
-    """The result of a call; go through the places in order.
+def load_value(results: Results, place: int, buffers: list[Buffer] | None) -> Any:
+    """The result of a call, from the buffers that belong to it.
 
     Raises:
         Exception: the task's own, with the worker's traceback as its cause, or ours when it cannot be
@@ -139,14 +139,14 @@ def load_value(results: Results, place: int, buffers: Iterator[Buffer]) -> Any:
     value = results.values[place]
     if type(value) is not bytes:
         return value
-    mine = _take(buffers, results.buffer_counts, place) if results.buffer_counts else None
     try:
-        return pickles.load(value, mine)
+        return pickles.load(value, buffers)
     except Exception as exc:
         raise errors.PayloadError(f"the task's result cannot be unpickled here: {_in_line(exc)}") from exc
 
 
-def _take(buffers: Iterator[Buffer], counts: dict[int, int], place: int) -> list[Buffer] | None:
+def take(buffers: Iterator[Buffer], counts: dict[int, int], place: int) -> list[Buffer] | None:
+    """The buffers that belong to a call, or to its result; go through the places in order."""
     return list(itertools.islice(buffers, counts[place])) if counts and place in counts else None
 
 

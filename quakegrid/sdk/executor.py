@@ -6,7 +6,6 @@ Fulfils the contract of executors; `sender` decides which calls travel together,
 from __future__ import annotations
 
 import atexit
-import collections
 import getpass
 import itertools
 import math
@@ -21,10 +20,13 @@ from functools import cache, partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
 
+from quakegrid import errors
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.nodes import environment
 from quakegrid.sdk import chunks
-from quakegrid.sdk.futures import LARGE_BYTES, SMALL_TYPES, CallFuture, visible_bytes
+from quakegrid.sdk.answers.answers import CallAnswers
+from quakegrid.sdk.answers.call_journal import CallJournal
+from quakegrid.sdk.futures import LARGE_BYTES, SMALL_TYPES, CallFuture, LateFuture, in_order, visible_bytes
 from quakegrid.sdk.progress import OnProgress
 from quakegrid.sdk.sender import Sender, SenderState
 from quakegrid.sdk.unsent import MAX_PENDING
@@ -32,6 +34,7 @@ from quakegrid.sdk.worker_setup import WorkerSetup
 from quakegrid.session import worker_output
 from quakegrid.session.options import Needs, SessionOptions
 from quakegrid.session.session import Session
+from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 
 P = ParamSpec("P")
@@ -51,6 +54,8 @@ class ExecutorOptions(TypedDict, total=False):
         weight: its part of the cores against this user's other executors and jobs, 0.01 to 100; 1.
         node_timeout_s: how long to wait for a node that is up; 60.
         max_pending: calls without a result, beyond which `submit` waits; 0 or None for no limit; 100,000.
+        journal: name of a journal of this user: calls that were answered before return at once, also in
+            another program; None for no journal. See `ClusterExecutor.forget` for what is the same call.
     """
 
     shows_output: bool
@@ -59,6 +64,7 @@ class ExecutorOptions(TypedDict, total=False):
     weight: float
     node_timeout_s: float
     max_pending: int | None
+    journal: str | None
 
 
 DEFAULTS = ExecutorOptions(
@@ -68,6 +74,7 @@ DEFAULTS = ExecutorOptions(
     weight=1.0,
     node_timeout_s=60.0,
     max_pending=MAX_PENDING,
+    journal=None,
 )
 
 
@@ -84,18 +91,22 @@ class ClusterExecutor(Executor):
         TypeError: there is no such option.
     """
 
+    _journal: CallJournal | None = None
+
     def __init__(
         self, settings: Settings, max_workers: int | None = None, **options: Unpack[ExecutorOptions]
     ) -> None:
         chosen = _chosen(options)
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        self._journal = _open_journal(settings, chosen["journal"])
         with BrokerClient(settings) as broker:
             broker.wait_for_nodes(chosen["node_timeout_s"])
         session = _open_session(settings, max_workers or 0, chosen)
         most = max(1, session.core_count // chosen["cores_per_worker"])
         self.worker_count = min(max_workers or most, most)
-        self._sender = Sender(session, self.worker_count, chosen["on_progress"], chosen["max_pending"] or 0)
+        told, pending = chosen["on_progress"], chosen["max_pending"] or 0
+        self._sender = Sender(session, self.worker_count, told, pending, self._journal)
         _senders.add(self._sender)
         weakref.finalize(self, self._sender.stop).atexit = False  # `_finish` waits, too
 
@@ -125,9 +136,11 @@ class ClusterExecutor(Executor):
             RuntimeError: the executor was shut down, or lost its session.
         """
         sender = self._sender
-        if sender.state is not _OPEN or sender.unsent.is_full:
-            self._wait_for_room()
         future = CallFuture(sender.shared, fn, args, kwargs or None)
+        if self._journal is not None:
+            return sender.offer(None, future)
+        if sender.state is not _OPEN or sender.unsent.is_full:
+            sender.enter()
         for arg in args:
             if type(arg) not in SMALL_TYPES and visible_bytes(arg) >= LARGE_BYTES:
                 sender.look_at(future)
@@ -159,13 +172,7 @@ class ClusterExecutor(Executor):
         """
         if not weight > 0:
             raise ValueError(f"a weight must be greater than 0, not {weight!r}")
-        if self._sender.state is not _OPEN or self._sender.unsent.is_full:
-            self._wait_for_room()
-        future = CallFuture(self._sender.shared, fn, args, kwargs or None)
-        self._sender.look_at(future)
-        self._sender.weighted.append((weight, future))
-        self._sender.note_call()
-        return future
+        return self._sender.offer(weight, CallFuture(self._sender.shared, fn, args, kwargs or None))
 
     def map(
         self,
@@ -191,7 +198,7 @@ class ClusterExecutor(Executor):
             fn: called with one item of each iterable.
             *iterables: read as calls are submitted.
             timeout: seconds from now until the last result; what is not submitted by then is not called.
-            chunksize: calls that stay together; 1 lets the executor choose by what calls take.
+            chunksize: calls that stay together; 1, and any number with a journal, lets the executor choose.
             buffersize: how many results to be ahead of the one that is taken; the input may be endless.
         """
         return self.starmap(
@@ -219,12 +226,30 @@ class ClusterExecutor(Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end_s = math.inf if timeout is None else time.monotonic() + timeout
-        if chunksize == 1:
-            return _results(partial(self._submit_until, end_s, fn), iter(iterable), buffersize, end_s)
+        if chunksize == 1 or self._journal is not None:
+            return in_order(partial(self._submit_until, end_s, fn), iter(iterable), buffersize, end_s)
         batches = ((batch,) for batch in _batched(iter(iterable), chunksize))
         submit = partial(self._submit_until, end_s, partial(chunks.run_batch, fn))
         ahead = buffersize and -(-buffersize // chunksize)
-        return itertools.chain.from_iterable(_results(submit, batches, ahead, end_s))
+        return itertools.chain.from_iterable(in_order(submit, batches, ahead, end_s))
+
+    def forget(self) -> None:
+        """Forget all that the journal has answered, also in other programs: calls run again.
+
+        A call is the same if its function does the same and its arguments have the same values. What else its
+        result depends on, such as a file or random numbers, should be an argument. Exceptions are not kept.
+
+        >>> with cluster.executor(journal="powers") as executor:
+        ...     executor.submit(pow, 2, 10).result() + executor.submit(pow, 2, 10).result()  # runs once
+        ...     executor.forget()
+        2048
+
+        Raises:
+            StateError: the executor has no journal.
+        """
+        if self._journal is None:
+            raise errors.StateError("this executor has no journal: make it with executor(journal=...)")
+        self._journal.forget()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls and end the session when all are done; `cancel_futures` drops the unsent."""
@@ -244,57 +269,11 @@ class ClusterExecutor(Executor):
             self.terminate_workers()
         super().__exit__(kind, exc, traceback)
 
-    def _wait_for_room(self, end_s: float = math.inf) -> bool:
-        """Wait until a call may be submitted; False if none may at `end_s`.
-
-        Raises:
-            RuntimeError: as of `submit`.
-        """
-        is_room = self._sender.wait_for_room(end_s)
-        if self._sender.state is not _OPEN:
-            raise self._sender.failure or RuntimeError("cannot schedule new futures after shutdown")
-        return is_room
-
     def _submit_until(self, end_s: float, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        """Submit a call of a `map`; gives a `_LateFuture` if there is no room at `end_s`."""
-        if end_s < math.inf and self._sender.unsent.is_full and not self._wait_for_room(end_s):
-            return _LateFuture()
+        """Submit a call of a `map`; gives a `LateFuture` if there is no room at `end_s`."""
+        if end_s < math.inf and self._sender.unsent.is_full and not self._sender.enter(end_s):
+            return LateFuture()
         return self.submit(fn, *args)
-
-
-class _LateFuture(Future[Any]):
-    """Stands for the calls of a `map` that found no room before its timeout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_exception(TimeoutError())
-
-
-def _results(
-    submit: Callable[..., Future[Any]], items: Iterator[Iterable[Any]], ahead: int | None, end_s: float
-) -> Iterator[Any]:
-    """Submit the first items now, the others as results are taken."""
-
-    def submitted(count: int | None) -> Iterator[Future[Any]]:
-        for args in itertools.islice(items, count):
-            future = submit(*args)
-            yield future
-            if isinstance(future, _LateFuture):
-                return
-
-    def take() -> Iterator[Any]:
-        try:
-            while futures:
-                value = futures[0].result(None if end_s == math.inf else end_s - time.monotonic())
-                del futures[0]
-                futures.extend(submitted(1))
-                yield value
-        finally:
-            for future in futures:
-                future.cancel()
-
-    futures = collections.deque(submitted(ahead))
-    return take()
 
 
 def _chosen(options: ExecutorOptions) -> ExecutorOptions:
@@ -312,6 +291,13 @@ def _chosen(options: ExecutorOptions) -> ExecutorOptions:
     if (chosen["max_pending"] or 0) < 0:
         raise ValueError("max_pending must be None, 0 or greater than 0")
     return chosen
+
+
+def _open_journal(settings: Settings, name: str | None) -> CallJournal | None:
+    """The journal of a name; None for no name. It is the person's, whichever cluster runs the calls."""
+    if name is None:
+        return None
+    return CallJournal(CallAnswers(config.default_state_dir(), name, settings.journal_bytes), name)
 
 
 def _worker_setup() -> bytes:

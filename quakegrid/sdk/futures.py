@@ -7,11 +7,15 @@ use the attributes that the base class has, so these keep their names and meanin
 
 from __future__ import annotations
 
+import collections
+import itertools
 import logging
+import math
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 # An argument of so many bytes is looked at by itself: as many as travel beside a pickle.
@@ -26,17 +30,31 @@ log = logging.getLogger("quakegrid.sdk")
 _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED", "FINISHED"
 
 
+class Keeper(Protocol):
+    """Keeps results beyond the program."""
+
+    def submit(self, call: CallFuture[Any], send: Callable[[CallFuture[Any]], None]) -> bool:
+        """Answer a call, or have it sent where that is needed; returns whether it was answered."""
+
+    def keep(self, call: CallFuture[Any], data: Any, buffers: Sequence[memoryview]) -> None:
+        """Keep the result of a call: what `chunks.Results` has of it, and the buffers that belong to it."""
+
+    def close(self) -> None:
+        """No more results come."""
+
+
 class Shared(threading.Condition):
     """The lock of all futures of an executor, and the condition of those that are done.
 
     Args:
         wake: wakes the executor's thread.
+        keeper: gets the results of calls; None if nobody wants them.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], keeper: Keeper | None = None) -> None:
         self.lock = threading.RLock()
         super().__init__(self.lock)
-        self._wake = wake
+        self._wake, self.keeper = wake, keeper
         self.large = LargeArguments()
         self.waiter_count = 0  # threads that wait for room to submit
         self.cancelled_count = 0  # calls that still take up room in the queue, about
@@ -109,6 +127,7 @@ class CallFuture(Future[T]):
     _made_waiters: list[Any] | None = None
     _made_callbacks: list[Callable[..., Any]] | None = None
     large: tuple[int, ...] = ()  # of `LargeArguments`
+    key: bytes = b""  # of an executor with a journal
 
     def __init__(  # the base class's own would make the ten objects
         self,
@@ -208,6 +227,11 @@ def settle(shared: Shared, outcomes: Iterable[tuple[CallFuture[Any], Any, Any]])
         _call_back(future)
 
 
+def finish(call: CallFuture[Any], value: Any, exception: BaseException | None) -> None:
+    """Finish a call that was not sent: its result and its exception, one of the two None."""
+    settle(call._shared, [(call, value, exception)])  # noqa: SLF001 - of this module
+
+
 def _call_back(future: CallFuture[Any]) -> None:
     """Tell those who wait by callback; whatever one of them raises, the others are told, too."""
     for callback in future._made_callbacks or ():  # noqa: SLF001 - of this module
@@ -215,3 +239,45 @@ def _call_back(future: CallFuture[Any]) -> None:
             callback(future)
         except BaseException:
             log.exception("callback_failed")
+
+
+class LateFuture(Future[Any]):
+    """Stands for the calls of a `map` that found no room before its timeout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_exception(TimeoutError())
+
+
+def in_order(
+    submit: Callable[..., Future[Any]], items: Iterator[Iterable[Any]], ahead: int | None, end_s: float
+) -> Iterator[Any]:
+    """The results of calls in order: the first items are submitted now, the others as results are taken.
+
+    Args:
+        submit: makes the future of an item.
+        items: arguments of the calls.
+        ahead: how many to submit now; None for all.
+        end_s: until when to wait for results.
+    """
+
+    def submitted(count: int | None) -> Iterator[Future[Any]]:
+        for args in itertools.islice(items, count):
+            future = submit(*args)
+            yield future
+            if isinstance(future, LateFuture):
+                return
+
+    def take() -> Iterator[Any]:
+        try:
+            while futures:
+                value = futures[0].result(None if end_s == math.inf else end_s - time.monotonic())
+                del futures[0]
+                futures.extend(submitted(1))
+                yield value
+        finally:
+            for future in futures:
+                future.cancel()
+
+    futures = collections.deque(submitted(ahead))
+    return take()

@@ -17,7 +17,7 @@ try:
     import joblib
     from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, SequentialBackend
 except ImportError as exc:
-    raise errors.UsageError("joblib is not installed: pip install 'quakegrid[joblib]'") from exc
+    raise errors.UsageError("joblib is not installed: pip install 'joblib>=1.5'") from exc
 
 if TYPE_CHECKING:
     from quakegrid.sdk.cluster import Cluster

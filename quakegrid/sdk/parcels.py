@@ -18,6 +18,7 @@ from quakegrid.jobs import engine_values
 from quakegrid.sdk import chunks, function_pickles, pickles
 from quakegrid.sdk.chunking import MAX_BYTES, TARGET_S, Chunking
 from quakegrid.sdk.chunks import Chunk
+from quakegrid.sdk.futures import Keeper
 from quakegrid.sdk.pickles import Buffer, Outbox
 from quakegrid.sdk.unsent import Call, UnsentCalls
 from quakegrid.session.lane_client import OPERATION_CHARACTERS
@@ -141,12 +142,24 @@ def operation_of(function: Any) -> str:
 
 
 def opened(
-    parcel: Parcel, results: chunks.Results, buffers: Iterator[Buffer]
+    parcel: Parcel, results: chunks.Results, buffers: Iterator[Buffer], keeper: Keeper | None = None
 ) -> list[tuple[Call, Any, Exception | None]]:
-    """The calls of a parcel that have results, each with result and exception, one of the two None."""
+    """The calls of a parcel that have results, each with result and exception, one of the two None.
+
+    Args:
+        parcel: as it was sent.
+        results: of its first calls.
+        buffers: of the results.
+        keeper: gets the results, too.
+    """
     failures = results.failures
+    if keeper is not None:
+        return [
+            _kept(call, results, place, chunks.take(buffers, results.buffer_counts, place), keeper)
+            for place, call in enumerate(parcel.calls[: len(results.values)])
+        ]
     return [
-        (call, *_open(results, place, buffers))
+        (call, *_open(results, place, chunks.take(buffers, results.buffer_counts, place)))
         if type(value) is bytes or place in failures
         else (call, value, None)
         for place, (call, value) in enumerate(zip(parcel.calls, results.values, strict=False))
@@ -154,10 +167,19 @@ def opened(
 
 
 def _open(
-    results: chunks.Results, place: int, buffers: Iterator[Buffer]
+    results: chunks.Results, place: int, buffers: list[Buffer] | None
 ) -> tuple[Any, None] | tuple[None, Exception]:
     """Result and exception of a call, one of the two None."""
     try:
         return chunks.load_value(results, place, buffers), None
     except Exception as exc:  # noqa: BLE001 - the task's own, or what its result's methods raise
         return None, exc
+
+
+def _kept(
+    call: Call, results: chunks.Results, place: int, buffers: list[Buffer] | None, keeper: Keeper
+) -> tuple[Call, Any, Exception | None]:
+    value, exc = _open(results, place, buffers)
+    if exc is None:
+        keeper.keep(call, results.values[place], buffers or ())
+    return call, value, exc

@@ -20,7 +20,13 @@ class Progress:
     def __init__(self, on_progress: OnProgress | None) -> None:
         self._on_progress = on_progress
         self.done_count = 0
+        self.answered_count = 0  # without being sent; for any thread that has the futures' lock
         self._told_count = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is somebody to tell."""
+        return self._on_progress is not None
 
     def tell(self, open_count: int) -> None:
         """Call the user's function if calls were done since the last time.
@@ -28,10 +34,11 @@ class Progress:
         Args:
             open_count: calls that are not done.
         """
-        if self._on_progress is None or self._told_count == self.done_count:
+        done_count = self.done_count + self.answered_count
+        if self._on_progress is None or self._told_count == done_count:
             return
-        self._told_count = self.done_count
+        self._told_count = done_count
         try:
-            self._on_progress(self.done_count, self.done_count + open_count)
+            self._on_progress(done_count, done_count + open_count)
         except Exception:  # as futures treat the callbacks of theirs
             log.exception("progress_callback_failed")

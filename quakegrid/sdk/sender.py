@@ -11,14 +11,17 @@ import logging
 import math
 import threading
 from concurrent.futures import BrokenExecutor
+from functools import partial
+from typing import TypeVar
 
 from quakegrid import errors
 from quakegrid.sdk.chunk_traffic import ChunkTraffic
-from quakegrid.sdk.futures import Shared
+from quakegrid.sdk.futures import CallFuture, Keeper, Shared
 from quakegrid.sdk.progress import OnProgress, Progress
 from quakegrid.sdk.unsent import Call, PendingLimit, UnsentCalls, WaitingRoom
 from quakegrid.session.session import Session
 
+T = TypeVar("T")
 log = logging.getLogger("quakegrid.sdk")
 # Cancelled calls in the queue, beyond which they are taken out though nobody waits for room.
 MANY_CANCELLED = 10_000
@@ -59,14 +62,20 @@ class Sender:
         session: admitted.
         worker_count: how many workers it will have.
         on_progress: called in this thread with the counts of done and submitted calls.
-        max_pending: calls without a result, beyond which `wait_for_room` waits; 0 for no limit.
+        max_pending: calls without a result, beyond which `enter` waits; 0 for no limit.
+        keeper: gets the results of calls, and is closed at the end.
     """
 
     def __init__(
-        self, session: Session, worker_count: int, on_progress: OnProgress | None, max_pending: int = 0
+        self,
+        session: Session,
+        worker_count: int,
+        on_progress: OnProgress | None,
+        max_pending: int = 0,
+        keeper: Keeper | None = None,
     ) -> None:
         self._session, self._progress = session, Progress(on_progress)
-        self.shared, self.unsent = Shared(session.wake), UnsentCalls()
+        self.shared, self.unsent = Shared(session.wake, keeper), UnsentCalls()
         self.queue, self.weighted = self.unsent.queue, self.unsent.weighted  # for any thread
         limit = PendingLimit(max_pending)
         self._room = WaitingRoom(self.shared, self.unsent, limit)
@@ -88,21 +97,51 @@ class Sender:
         self.is_idle = False
         self._session.wake()
 
-    def note_call(self) -> None:
-        """A call was appended; it fails if the end came just before."""
-        if self.is_ended:
+    def offer(self, weight: float | None, call: CallFuture[T]) -> CallFuture[T]:
+        """Send a call, one with a weight alone, unless it is answered without; returns it. For any thread.
+
+        Raises:
+            RuntimeError: no call is taken any more.
+        """
+        if self.shared.keeper is None:
+            self._send(weight, call)
+            return call
+        if self.state is not SenderState.OPEN:
+            self.enter()
+        is_answered = self.shared.keeper.submit(call, partial(self._send, weight))
+        if is_answered and self._progress.is_wanted:
+            with self.shared.lock:
+                self._progress.answered_count += 1
+            if self.is_idle:
+                self.wake()
+        return call
+
+    def _send(self, weight: float | None, call: Call) -> None:
+        self.enter()
+        self.look_at(call)
+        if weight is None:
+            self.queue.append(call)
+        else:
+            self.weighted.append((weight, call))
+        if self.is_ended:  # just now
             self.fail_leftovers()
         elif self.is_idle:
             self.wake()
 
-    def wait_for_room(self, end_s: float = math.inf) -> bool:
-        """Wait until one more call may be submitted, or none any more; False if neither is so at `end_s`.
+    def enter(self, end_s: float = math.inf) -> bool:
+        """Wait until one more call may be submitted; False if none may at `end_s`.
 
         It never waits in the thread of an executor: callbacks run there, and nobody else would make room.
+
+        Raises:
+            RuntimeError: no call is taken any more.
         """
-        if isinstance(threading.current_thread(), SenderThread):
-            return True
-        return self._room.wait(lambda: self.state is not SenderState.OPEN, end_s)
+        is_room = True
+        if self.unsent.is_full and not isinstance(threading.current_thread(), SenderThread):
+            is_room = self._room.wait(lambda: self.state is not SenderState.OPEN, end_s)
+        if self.state is not SenderState.OPEN:
+            raise self.failure or RuntimeError("cannot schedule new futures after shutdown")
+        return is_room
 
     def look_at(self, call: Call) -> None:
         """Count the arguments of a call that are large; for any thread, before it is appended."""
@@ -211,3 +250,5 @@ class Sender:
             self.fail_leftovers()
         finally:
             self._session.close()
+            if self.shared.keeper is not None:
+                self.shared.keeper.close()

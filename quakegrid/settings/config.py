@@ -105,6 +105,8 @@ class Settings:
     audit_days: int
     # Commands and URLs by which the end of every job is told, as the job's person.
     notify: tuple[str, ...] = ()
+    # Hosts of one's own network that people may let be told of the ends of calculations that they have sent.
+    notify_hosts: tuple[str, ...] = ()
     # The file that gives the authkey; None without one.
     authkey_path: Path | None = None
     # The authkey before, and until when it counts, in seconds since 1970; empty if there is none.

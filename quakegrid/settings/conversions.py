@@ -170,3 +170,11 @@ def web_address(text: str) -> str:
     if text and (parts.scheme not in ("http", "https") or not parts.hostname or len(text.split()) != 1):
         raise ValueError(text)
     return text
+
+
+def host_names(text: str) -> tuple[str, ...]:
+    """Names or addresses of hosts, as they stand in URLs."""
+    names = tuple(part.strip("[]").lower() for part in text.replace(",", " ").split())
+    if any(urlsplit(f"//[{name}]" if ":" in name else f"//{name}").hostname != name for name in names):
+        raise ValueError(text)
+    return names

@@ -1,7 +1,8 @@
 """The reference of all settings, as Markdown: `python -m quakegrid.settings.reference`.
 
 Sections, keys, defaults and what is allowed are those that the functions of `sections.py` ask the
-reader for; only the sentence on what a key means stands here. `make reference` writes docs/configuration.md.
+reader for; only the sentence on what a key means stands here. `make reference` writes
+docs/reference/settings.md.
 """
 
 from __future__ import annotations
@@ -132,13 +133,20 @@ MEANINGS = {
         "notify",
         "command",
     ): "shell command that is told the end of each job as JSON; runs as the job's person",
+    (
+        "notify",
+        "hosts",
+    ): "hosts of your own network whose URLs people may send to be told; others must be outside",
     ("notify", "url"): "URL that gets the end of each job as an HTTP POST with JSON",
     (
         "web",
         "certificate",
     ): "the site's certificate (PEM, with the chain); default off loopback: one of the cluster's own CA",
     ("web", "hosts"): "more names by which people reach the web service; it answers to no others",
-    ("web", "mode"): "who may look; default: `PUBLIC` on loopback, else `RESTRICTED` ([web](web.md))",
+    (
+        "web",
+        "mode",
+    ): "who may look; default: `PUBLIC` on loopback, else `RESTRICTED` ([more](../how-to/open-the-web.md))",
     ("web", "origins"): "other sites whose pages may ask the web service, with a token",
     ("web", "private_key"): "the key of `certificate`",
     ("web", "proxies"): "proxies in front of the web service, which are believed from where somebody asks",

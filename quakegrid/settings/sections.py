@@ -97,6 +97,7 @@ class NotifyKeys(TypedDict):
     """Where the end of every job is told."""
 
     notify: tuple[str, ...]
+    notify_hosts: tuple[str, ...]
 
 
 class AllKeys(DbserverKeys, BrokerKeys, AgentKeys, JobKeys, WebKeys, NotifyKeys):
@@ -331,4 +332,6 @@ def read_notify(reader: Reader) -> NotifyKeys:
     """`[notify]`."""
     command = reader.get("notify", "command", "").strip()
     url = reader.parse("notify", "url", "", conversions.web_address, "a URL: http:// or https://, and a host")
-    return {"notify": tuple(target for target in (command, url) if target)}
+    none: tuple[str, ...] = ()
+    hosts = reader.parse("notify", "hosts", none, conversions.host_names, "names or addresses of hosts")
+    return {"notify": tuple(target for target in (command, url) if target), "notify_hosts": hosts}

@@ -40,7 +40,7 @@ def cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Cluster]:
     """A cluster of this session's own, taken down at its end."""
-    extra = {"web": {"port": str(free_port())}}
+    extra = {"web": {"port": str(free_port())}, "notify": {"hosts": "localhost"}}
     root, home = tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")
     with running_cluster(root, home, extra) as cluster:
         yield cluster

@@ -23,7 +23,6 @@ SCALE = Scale(
     short_s=(0.5, 1.0, 2.0),
     long_s=(1.0, 7.0),
     end_s=(1.0, 5.0),
-    with_drivers=False,
 )
 
 

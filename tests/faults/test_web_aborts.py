@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Dialog, expect, sync_playwright
+from playwright.sync_api import Dialog, expect
 
 from quakegrid import testing
+from tests.support.browsers import chromium
 from tests.support.clusters import Cluster, running_cluster
 from tests.support.processes import free_port
 
-CHROMIUM = shutil.which("chromium")
-TIMEOUT_MS = 60_000
-
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: `make test-tools`"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +34,8 @@ def test_calculation_is_seen_and_aborted_in_a_browser(cluster: Cluster, tmp_path
     slow = testing.copy_engine_case("event_based/case_6", tmp_path / "slow") / "job.ini"
     quick = testing.copy_engine_case("classical/case_01", tmp_path / "quick") / "job.ini"
     (web,) = (each for each in cluster.json("status")["services"] if each["service"] == "web")
-    flags = ["--no-sandbox"] if os.getuid() == 0 else []
-    expect.set_options(timeout=TIMEOUT_MS)
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=TIMEOUT_MS)
-        page = browser.new_page(base_url=f"http://{web['address']}")
+    with chromium.running() as browser, chromium.opened(browser, f"http://{web['address']}") as page:
         page.goto("/calculations")
         running = cluster.start("run", slow)
         expect(page.locator("#jobs tr")).to_have_count(1)
@@ -79,7 +67,6 @@ def test_calculation_is_seen_and_aborted_in_a_browser(cluster: Cluster, tmp_path
         expect(page.locator(".stream .task").first).to_be_visible()
         bar_count = page.locator(".stream .task").count()
         row_count = page.locator("#bars tr").count()
-        browser.close()
 
     with urllib.request.urlopen(f"http://{web['address']}/v1/calc/list", timeout=30) as answer:
         states = [row["status"] for row in json.load(answer)]

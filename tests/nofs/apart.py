@@ -9,7 +9,7 @@ import contextlib
 import importlib.util
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +31,33 @@ class Apart:
 
     Args:
         machines: with addresses of their own.
+        stale: files, below the folder of models, of which the nodes have other ones.
+        is_apart: the nodes do not see what the master sees.
     """
 
-    def __init__(self, machines: Machines) -> None:
+    def __init__(self, machines: Machines, stale: Sequence[Path], *, is_apart: bool = True) -> None:
         self.machines = machines
+        self._stale = stale
         self.models = machines.directory / "models"
         self.home = machines.directory / f"h{MASTER}"
         self.models.mkdir()
         for node in machines.network.nodes:
-            self.configure(node)
+            self.configure(node, is_apart=is_apart)
 
     @property
     def datadir(self) -> Path:
         """Where the master's drivers have their datastores."""
         return self.home / "oqdata"
 
-    def configure(self, node: int, *, shm: str = "512m", more: str = "", is_apart: bool = True) -> None:
+    def configure(
+        self,
+        node: int,
+        *,
+        shm: str = "512m",
+        more: str = "",
+        is_apart: bool = True,
+        preload: str = "openquake",
+    ) -> None:
         """Write a machine's settings: no shared folder, and shared memory of its own.
 
         Args:
@@ -54,6 +65,7 @@ class Apart:
             shm: size of its shared memory.
             more: shell that its programs begin with.
             is_apart: it does not see what the master sees.
+            preload: as in `[agent] preload`.
         """
         lines = [f"mount -t tmpfs -o size={shm} none /dev/shm", more]
         if node != MASTER and is_apart:
@@ -61,17 +73,18 @@ class Apart:
             lines += [f"mkdir -p {self.datadir}"]
             stems = [self.datadir / f"calc_{number}" for number in range(1, STALE_COUNT)]
             stale = [f"{stem}{suffix}.hdf5" for stem in stems for suffix in ("", "_tmp")]
-            stale += [str(self.models / path) for path in _models()]
+            stale += [str(self.models / path) for path in self._stale]
             lines += [
                 f"mkdir -p {shlex.quote(folder)}" for folder in sorted({str(Path(p).parent) for p in stale})
             ]
             lines += [f"echo stale > {shlex.quote(path)}" for path in stale]
-        self.machines.configure(node, {"directory": {"shared_dir": ""}}, prelude="\n".join(lines))
+        changes = {"directory": {"shared_dir": ""}, "agent": {"preload": preload}}
+        self.machines.configure(node, changes, prelude="\n".join(lines))
 
     @contextlib.contextmanager
-    def changed(self, node: int, **options: Any) -> Iterator[None]:
-        """A node that is configured otherwise for a while."""
-        self._restart(node, **options)
+    def changed(self, node: int, environ: Mapping[str, str] | None = None, **options: Any) -> Iterator[None]:
+        """A node that is configured otherwise for a while; `environ` is added to its agent's environment."""
+        self._restart(node, environ, **options)
         try:
             yield
         finally:
@@ -107,10 +120,10 @@ class Apart:
             assert warm.returncode == 0, warm.stderr
         self.machines.wait_for_cores({node: self.machines.cores[node] for node in NAMED})
 
-    def _restart(self, node: int, **options: Any) -> None:
+    def _restart(self, node: int, environ: Mapping[str, str] | None = None, **options: Any) -> None:
         self.configure(node, **options)
         self.machines.stop_agent(node)
-        self.machines.start_agent(node)
+        self.machines.start_agent(node, environ=environ)
         self.wait_until_warm(node)
 
 
@@ -128,10 +141,24 @@ def _models() -> list[Path]:
 
 
 @contextlib.contextmanager
-def running_apart(*cores: int) -> Iterator[Apart]:
-    """A master and two nodes that are warm; the agent of a guest is not started yet."""
-    with running_machines(*cores, configured=NAMED, preload="openquake") as machines:
-        apart = Apart(machines)
+def running_apart(
+    *cores: int,
+    preload: str = "openquake",
+    more: Mapping[str, Mapping[str, str]] | None = None,
+    stale: Sequence[Path] | None = None,
+    is_apart: bool = True,
+) -> Iterator[Apart]:
+    """A master and two nodes that are warm; the agent of a guest is not started yet.
+
+    Args:
+        *cores: of each machine, the master first.
+        preload: as in `[agent] preload`.
+        more: further settings of all machines.
+        stale: see `Apart`; by default the source models of all cases.
+        is_apart: see there.
+    """
+    with running_machines(*cores, configured=NAMED, preload=preload, more=more) as machines:
+        apart = Apart(machines, _models() if stale is None else stale, is_apart=is_apart)
         for node in (MASTER, *NAMED):
             machines.start_agent(node)
         apart.wait_until_warm(MASTER, *NAMED)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +29,8 @@ QUICK = ("classical/case_22", "classical_risk/case_4")
 LONG = Case("event_based/case_6")
 MODELS = Case("classical/case_22")
 LINK_CUT_S = 10.0
+# More tasks, so that one of them is left for a node that joins; samples depend on the number.
+JOINING = {"concurrent_tasks": "24"}
 
 
 # All kinds of calculations; the others are variants, and the long one is below.
@@ -48,6 +55,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 
 @pytest.fixture(scope="module")
+def plain_joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainEngine]:
+    """The plain engine at work on the calculation that a node joins."""
+    with running_plain_engine(tmp_path_factory.mktemp("plain"), [LONG], JOINING) as plain:
+        yield plain
+
+
+@pytest.fixture(scope="module")
 def apart(plain: PlainEngine) -> Iterator[Apart]:
     """Two nodes with a core each, and a guest."""
     with running_apart(1, 1, 1, 1) as found:
@@ -68,6 +82,12 @@ def workplaces(apart: Apart) -> set[str]:
     history = read_history(task_history_files.read(path))
     done = (attempt for attempt in history.attempts if attempt.end is AttemptEnd.DONE)
     return {history.workers[attempt.worker_id].node for attempt in done}
+
+
+def workers_of(apart: Apart, node: int) -> list[int]:
+    """Process ids of the workers of a node."""
+    told = json.loads(apart.machines.agentctl(node, "status", "--output", "json").stdout)
+    return [each["pid"] for each in told["workers"]]
 
 
 def end(running: subprocess.Popen[str]) -> None:
@@ -111,12 +131,41 @@ def test_node_without_room_for_blocks_reads_all_the_same(apart: Apart, plain: Pl
 
 
 @pytest.mark.full
-def test_node_that_joins_in_mid_job_is_served(apart: Apart, plain: PlainEngine) -> None:
-    """It reads the epoch of the Starmap that runs."""
+def test_worker_that_asks_for_what_is_not_its_jobs_is_refused(apart: Apart, plain: PlainEngine) -> None:
+    """Such as the master's key, or another job's datastore: nothing comes, and the log tells of each."""
+    apart.run(MODELS, "another")
+    another = apart.datadir / f"calc_{apart.machines.json('jobs', 'show', -1)['id']}.hdf5"
+    wanted = [
+        "/etc/passwd",
+        str(apart.machines.cluster.state_dir(MASTER) / "openquake.cfg"),
+        str(another),
+        str(another.with_suffix("") / ".." / another.name),
+    ]
+    assert all(Path(path).resolve().is_file() for path in wanted)
+    with apart.changed(1, {"NOSY_PATHS": ":".join(wanted)}, preload="openquake, tests.nofs.nosy"):
+        (job,) = apart.run(MODELS, "nosy")
+    log = apart.log()
+
+    for path in wanted:
+        assert f"nosy worker: asks for {path}: RefusedFileError" in log
+        assert f"nosy worker: reads {path} as a model: RefusedFileError" in log
+        words = f"asked for {path!r}, which is no file of this job: refused"
+        assert any("WARNING" in line for line in log.splitlines() if words in line)
+    assert f"nosy worker: opens {another}: RefusedFileError" in log
+    assert "nosy worker: reads a guessed epoch: FileGoneError" in log
+    assert find_differences(plain.exports(MODELS)[0], job.export_dir) == []
+    assert "node1" in workplaces(apart)
+
+
+@pytest.mark.full
+def test_node_that_joins_in_mid_job_is_served(
+    apart: Apart, plain: PlainEngine, plain_joining: PlainEngine
+) -> None:
+    """It reads the epoch of the Starmap that runs, and the numbers are the plain engine's."""
     (job,) = prepare(LONG, apart.models / "joining")
     apart.machines.start_agent(GUEST)
     apart.wait_until_warm(GUEST)
-    with apart.start(job, {"concurrent_tasks": "24"}) as running:
+    with apart.start(job, JOINING) as running:
         wait_until(lambda: session(apart).get("running_count"), lambda: running.communicate(timeout=5))
         join = apart.machines.agentctl(GUEST, "join", apart.machines.network.address(MASTER))
         wait_until(lambda: "node3" in workplaces(apart), lambda: running.communicate(timeout=5))
@@ -125,6 +174,7 @@ def test_node_that_joins_in_mid_job_is_served(apart: Apart, plain: PlainEngine) 
 
     assert (join.returncode, leave.returncode) == (0, 0), (join, leave)
     assert "node3" in apart.served_nodes()
+    assert find_differences(plain_joining.exports(LONG)[0], job.export_dir) == []
 
 
 @pytest.mark.full
@@ -145,3 +195,23 @@ def test_calculation_outlives_links_that_are_cut_for_a_while(apart: Apart, plain
         end(running)
 
     assert find_differences(plain.exports(LONG)[0], job.export_dir) == []
+
+
+@pytest.mark.full
+def test_worker_that_is_killed_while_blocks_come_over_a_slow_line_costs_a_task(
+    apart: Apart, plain_joining: PlainEngine
+) -> None:
+    """What the master sends is slow; the task runs again, and reads what it read first."""
+    (job,) = prepare(LONG, apart.models / "slow")
+    network = apart.machines.network
+    network.slow(MASTER, is_slow=True)
+    with apart.start(job, JOINING) as running:
+        wait_until(lambda: session(apart).get("running_count"), lambda: running.communicate(timeout=5))
+        wait_until(lambda: workers_of(apart, 1), lambda: running.communicate(timeout=5))
+        os.kill(workers_of(apart, 1)[0], signal.SIGKILL)
+        end(running)
+    network.slow(MASTER, is_slow=False)
+
+    assert find_differences(plain_joining.exports(LONG)[0], job.export_dir) == []
+    assert "node1" in apart.served_nodes()
+    assert re.search(r"worker \S+ on node node1 was killed by SIGKILL", apart.log())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.namespaces import NamespaceError, Network, tool
 
-MANUAL = Path(__file__).parents[2] / "docs" / "ports.md"
+MANUAL = Path(__file__).parents[2] / "docs" / "how-to" / "firewall.md"
 CHAINS = ("input", "output")
 # Of new connections only: the last packets of those that broke belong to nobody.
 COUNT = "ct state new meta nfproto ipv4 counter"
@@ -56,7 +56,8 @@ class Firewall:
 
     def _rules(self, node: int) -> str:
         """The manual's rules for this machine, and counters of what is left to be dropped."""
-        blocks = re.findall(r"```\n(table inet .*?)```", MANUAL.read_text(encoding="utf-8"), re.DOTALL)
+        text = MANUAL.read_text(encoding="utf-8")
+        blocks = re.findall(r"```nftables\n(table inet .*?)```", text, re.DOTALL)
         lines = [line for line in "".join(blocks).splitlines() if self._is_for(node, line)]
         counters = [f"add rule inet quakegrid {chain} {COUNT}" for chain in CHAINS]
         prefix = self._network.address(node).rpartition(".")[0]

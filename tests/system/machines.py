@@ -39,6 +39,7 @@ class Machines:
         cores: of each machine, the master first; of those that `host_cores` names all are taken.
         configured: nodes that `host_cores` names.
         preload: as in `[agent] preload`.
+        more: further settings of all machines.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Machines:
         cores: tuple[int, ...],
         configured: tuple[int, ...],
         preload: str,
+        more: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.cluster = NamespaceCluster(directory, network)
         self.network, self.cores, self.directory = network, cores, directory
@@ -55,7 +57,7 @@ class Machines:
         self.shared_dir = self.cluster.shared_dir
         self.shared_dir.mkdir(parents=True)
         self.host_cores = ", ".join(f"{network.address(node)} -1" for node in configured) or "none"
-        self._preload, self._authkey = preload, authkeys.new_authkey()
+        self._preload, self._authkey, self._more = preload, authkeys.new_authkey(), more or {}
         for node in network.nodes:
             self.configure(node)
 
@@ -72,6 +74,7 @@ class Machines:
             "zworkers": {"ctrl_port": "1909", "host_cores": self.host_cores},
             "agent": {"preload": self._preload},
             "directory": {"shared_dir": str(self.shared_dir), "custom_tmp": str(self.cluster.tmp_dir(node))},
+            **{section: dict(values) for section, values in self._more.items()},
         }
 
     def configure(
@@ -195,13 +198,16 @@ def wait_until(
 
 @contextlib.contextmanager
 def running_machines(
-    *cores: int, configured: tuple[int, ...] = (), preload: str = "none"
+    *cores: int,
+    configured: tuple[int, ...] = (),
+    preload: str = "none",
+    more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Machines]:
     """Machines of which the master's dbserver and broker run; nothing is left of them at the end."""
     directory = Path(tempfile.mkdtemp(prefix="qgs"))
     try:
         with Network(len(cores)) as network:
-            machines = Machines(directory, network, cores, configured, preload)
+            machines = Machines(directory, network, cores, configured, preload, more)
             machines.start_master()
             try:
                 yield machines

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.engine.cases import PARAMS, Case, prepare
@@ -17,7 +19,7 @@ from tests.system.compose import ROOT, Project, wait_until
 
 __all__ = ["plain_engine"]
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(3600)]
-SERVICES = ("dbserver", "broker", "driver", "agent")
+SERVICES = ("dbserver", "broker", "driver", "web", "agent")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,21 @@ def test_images_of_dbserver_and_broker_have_no_engine(project: Project) -> None:
     for service in ("dbserver", "broker"):
         found = project.call("exec", "-T", service, "python", "-c", "import openquake.baselib")
         assert "ModuleNotFoundError" in found.stdout + found.stderr
+
+
+def test_person_logs_in_and_asks_the_engine(project: Project) -> None:
+    """Over TLS at the port of the host, by a password; the pages reach the agent in the other container."""
+    script = "echo correct horse battery | quakegrid user add quakegrid --role admin --password"
+    project.must("exec", "-T", "driver", "sh", "-c", script)
+    trust = ssl.create_default_context(cadata=project.must("exec", "-T", "driver", "quakegrid", "web", "ca"))
+
+    with httpx.Client(base_url="https://localhost:8800", verify=trust, timeout=120) as web:
+        assert web.get("/v1/calc/list").status_code == 403
+        answer = web.post(
+            "/accounts/ajax_login/", data={"username": "quakegrid", "password": "correct horse battery"}
+        )
+        assert answer.status_code == 200, answer.text
+        assert "truncation_level" in web.get("/v1/ini_defaults").json()
 
 
 def test_doctor_finds_nothing(project: Project) -> None:

@@ -16,6 +16,7 @@ from quakegrid import errors
 from quakegrid.access.principals import PEOPLE, PrincipalRole
 from quakegrid.cli import options
 from quakegrid.cli.people import passwords
+from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import render
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.dbserver.client import DbClient
@@ -90,7 +91,7 @@ def _credential_options(command: F) -> F:
     return command
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def user() -> None:
     """Give people credentials or passwords, and revoke them.
 

@@ -13,6 +13,7 @@ import click
 from quakegrid import errors
 from quakegrid.access.proofs import ClusterKeys
 from quakegrid.cli import options
+from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import render
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.install import key_rotation
@@ -45,7 +46,7 @@ def _hours(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
     return value
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def key() -> None:
     """Change the authkey while calculations run, and see what counts.
 

@@ -10,6 +10,7 @@ import click
 
 from quakegrid.cli import options
 from quakegrid.cli.people import web
+from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.node_access import ListedNode, ListedToken, NodeAccessClient
@@ -38,7 +39,7 @@ NODE_COLUMNS = {
 }
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def token() -> None:
     """Make and revoke tokens: for new nodes, and for scripts.
 
@@ -138,7 +139,7 @@ def revoke_token(token_id: str, is_for_web: bool) -> None:
     render.say(f"revoked: token {revoked.id[:8]}{joined}")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def node() -> None:
     """See which nodes have certificates in place of the authkey, and shut nodes out.
 

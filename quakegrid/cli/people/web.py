@@ -12,6 +12,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
+from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import render
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.web import web_client
@@ -33,7 +34,7 @@ COLUMNS = {
 }
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def web() -> None:
     """Open the web pages, and see the certificate that they show."""
 

@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a bar for each operation on a terminal, a few lines elsewhere.
+"""Shows a run while it goes on: a bar for the stage at hand on a terminal, a few lines elsewhere.
 
 Takes the driver's events; writes to stderr, since stdout is for results.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import click
 
+from quakegrid.cli.views import render, routine_warnings
+from quakegrid.cli.views.stages import Stages
 from quakegrid.jobs import terminal_text
 
 _LEVELS = logging.getLevelNamesMapping()
@@ -45,7 +48,7 @@ def event_line(event: dict[str, Any], *, verbose: bool) -> str | None:
 
     Args:
         event: from the driver.
-        verbose: show the log from level INFO, with its tracebacks; otherwise from WARNING.
+        verbose: show the log from level INFO, with its tracebacks; otherwise from WARNING, without routine.
     """
     match event:
         case {"event": "job", "job_id": job_id}:
@@ -71,6 +74,8 @@ def _log_line(level: str, message: str, *, verbose: bool) -> str | None:
         return f"{level} {terminal_text.paragraph(message)}"
     # A failure is told in one line at the end; its traceback is in the job's log.
     if _LEVELS.get(level, logging.INFO) < logging.WARNING or _TRACEBACK.search(message):
+        return None
+    if routine_warnings.is_routine(level, message):
         return None
     first = message.strip().partition("\n")[0]
     return f"{level} {terminal_text.one_line(first)}" if first else None
@@ -112,13 +117,15 @@ class LineDisplay:
 
 
 class BarDisplay:
-    """For terminals: one bar an operation below, words above, and a question below all."""
+    """For terminals: one bar for the stage at hand below, words above, and a question below all."""
 
     def __init__(self, *, verbose: bool) -> None:
         from rich import console, progress, text  # noqa: PLC0415 - pipes do not need it
 
+        stages = Stages()
+
         class Bars(progress.Progress):
-            """The bars, with the question below them while it is open."""
+            """The bar, with the question below it while it is open."""
 
             question = text.Text("")
 
@@ -127,22 +134,32 @@ class BarDisplay:
                 if self.question:
                     yield self.question
 
-        self._verbose = verbose
+        class Times(progress.ProgressColumn):
+            """How long all has taken, and how long the stage at hand still takes."""
+
+            max_refresh = 0.5
+
+            def render(self, task: progress.Task) -> text.Text:
+                left_s = stages.left_s(time.monotonic())
+                left = "" if left_s is None else f", about {render.short_time(left_s)} left"
+                return text.Text(f"{render.short_time(task.elapsed or 0.0)}{left}", no_wrap=True)
+
+        self._verbose, self._stages = verbose, stages
         self._console = console.Console(stderr=True, highlight=False, markup=False)
         self._progress = Bars(
             progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(),
+            progress.BarColumn(bar_width=None),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("tasks"),
-            progress.TimeElapsedColumn(),
+            Times(),
             console=self._console,
+            expand=True,
         )
         self._question = text.Text(QUESTION, style="bold")
-        self._bars: dict[tuple[object, str], progress.TaskID] = {}
+        self._bar: progress.TaskID | None = None
         self._progress.start()
 
     def show(self, event: dict[str, Any]) -> None:
-        """Move a bar or print a line above the bars."""
+        """Move the bar or print a line above it."""
         if event["event"] == "progress":
             self._move(event)
             return
@@ -151,16 +168,22 @@ class BarDisplay:
             self._console.print(line, style=_COLORS.get(line.partition(" ")[0]))
 
     def _move(self, event: dict[str, Any]) -> None:
-        key = (event.get("job_id"), event["operation"])
-        if key not in self._bars:
-            self._bars[key] = self._progress.add_task(event["operation"], total=None)
-        self._progress.update(self._bars[key], completed=event["done_count"], total=event["total_count"])
+        counts = event["done_count"], event["total_count"]
+        self._stages.take(event.get("job_id"), event["operation"], counts, time.monotonic())
+        stage = self._stages.current
+        assert stage is not None, "one was just taken"
+        name = f"stage {stage.number}, {terminal_text.one_line(stage.name)}"
+        if self._bar is None:
+            self._bar = self._progress.add_task(name, total=None)
+        self._progress.update(
+            self._bar, description=name, completed=stage.done_count, total=stage.total_count
+        )
 
     def ask(self, is_asking: bool) -> None:
-        """Show the question below the bars, or hide it."""
+        """Show the question below the bar, or hide it."""
         self._progress.question = self._question if is_asking else self._question[:0]
         self._progress.refresh()
 
     def close(self) -> None:
-        """Draw the bars a last time and free the terminal."""
+        """Draw the bar a last time and free the terminal."""
         self._progress.stop()

@@ -79,7 +79,12 @@ def print_json_line(value: Any) -> None:
 
 
 def print_listing(
-    output: str, items: Sequence[Any], columns: Mapping[str, str], *, cut: str | None = None
+    output: str,
+    items: Sequence[Any],
+    columns: Mapping[str, str],
+    *,
+    cut: str | None = None,
+    spare: Sequence[str] = (),
 ) -> None:
     """Print items of one kind.
 
@@ -88,6 +93,7 @@ def print_listing(
         items: dataclass instances or mappings.
         columns: fields that a table shows, with their headings; JSON has all fields.
         cut: field that is cut where the table is wider than the terminal.
+        spare: fields that a narrow terminal leaves out, the first one first.
     """
     rows = [plain(item) for item in items] if output == "json" else [_fields(item) for item in items]
     if output == "json":
@@ -96,6 +102,8 @@ def print_listing(
         for row in rows:
             click.echo(cell(row[next(iter(columns))]))
     else:
+        shown = {field: [heading, *(cell(row[field]) for row in rows)] for field, heading in columns.items()}
+        columns = {field: columns[field] for field in widths.kept(shown, spare)}
         found = [[row[field] for field in columns] for row in rows]
         headings, place = list(columns.values()), list(columns).index(cut) if cut else None
         if place is not None:

@@ -28,9 +28,7 @@ def draw(held: Steps, busy: Steps, title: str, path: Path) -> None:
         from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and not always there
         from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - as above
     except ImportError:
-        raise errors.EngineMissingError(
-            "--png needs matplotlib, which comes with the engine: pip install 'quakegrid[engine]'"
-        ) from None
+        raise errors.EngineMissingError("--png needs matplotlib: pip install matplotlib") from None
     start_s = min((steps[0][0] for steps in (held, busy) if steps), default=0.0)
     figure = Figure(figsize=(9.0, 3.6), layout="constrained", dpi=150)
     panel = figure.subplots()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # Of a text that is cut; a terminal may be too narrow for it.
 LEAST = 10
+# Between two columns.
+GAP = 2
 
 
 def of_output() -> int | None:
@@ -26,6 +28,35 @@ def hanging(head: str, text: str) -> str:
     return f"\n{' ' * len(head)}".join([head + lines[0], *lines[1:]])
 
 
+def paragraph(text: str, indent: int) -> str:
+    """A text on as many lines as it takes in a terminal; all but the first are indented."""
+    columns = of_output()
+    if columns is None:
+        return text
+    blanks = " " * indent
+    width = max(indent + LEAST, columns)
+    return textwrap.fill(
+        text, width, subsequent_indent=blanks, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def kept(columns: Mapping[str, Sequence[str]], spare: Sequence[str]) -> list[str]:
+    """The columns of a table that a terminal has room for.
+
+    Args:
+        columns: name to heading and texts.
+        spare: columns that may be left out, the first one first.
+    """
+    room, names = of_output(), list(columns)
+    width = sum(max(map(len, texts)) + GAP for texts in columns.values()) - GAP
+    for name in spare:
+        if room is None or width <= room:
+            break
+        names.remove(name)
+        width -= max(map(len, columns[name])) + GAP
+    return names
+
+
 def cut(rows: Sequence[Sequence[str]], headings: Sequence[str], place: int) -> list[list[str]]:
     """Rows of a table of which one column is cut so that the table fits the terminal; all, if there is none.
 
@@ -38,8 +69,14 @@ def cut(rows: Sequence[Sequence[str]], headings: Sequence[str], place: int) -> l
     if columns is None or not rows:
         return [list(row) for row in rows]
     widths = [max(map(len, texts)) for texts in zip(headings, *rows, strict=True)]
-    room = max(LEAST, columns - sum(widths) + widths[place] - 2 * (len(widths) - 1))
+    room = max(LEAST, columns - sum(widths) + widths[place] - GAP * (len(widths) - 1))
     return [[*row[:place], _cut(row[place], room), *row[place + 1 :]] for row in rows]
+
+
+def cut_line(text: str) -> str:
+    """A line, cut where the terminal ends."""
+    columns = of_output()
+    return text if columns is None else _cut(text, max(LEAST, columns))
 
 
 def _cut(text: str, room: int) -> str:

@@ -13,6 +13,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options, status
+from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import render
 from quakegrid.cli.workers.debug import debug
 from quakegrid.clients import broker as fleet
@@ -20,7 +21,7 @@ from quakegrid.clients import fleet_control
 from quakegrid.clients.fleet_control import FleetControl, NodeAnswer
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def workers() -> None:
     """Show, start, stop, restart and wait for the cluster's nodes."""
 

@@ -23,6 +23,7 @@ from openquake.commonlib import dbapi
 from quakegrid import errors
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.log_sender import LogStream
+from quakegrid.engine import optional_parts
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.engine.database.log_pages import LogText
 from quakegrid.engine.driver import stops
@@ -193,8 +194,9 @@ class Database:
         if exc is None or status == "complete" or job_id in self._finished_ids:
             self._let_go(job_id)
             return self._call("finish", job_id, status)
-        # Upstream logs tracebacks, but no words of `sys.exit`.
-        self.end(job_id, stops.judge(exc, self.stop.text), is_logged=not isinstance(exc, SystemExit))
+        # Upstream logs tracebacks, but no words of `sys.exit`, and not which package is missing.
+        is_logged = not isinstance(exc, SystemExit) and not optional_parts.explain(exc)
+        self.end(job_id, stops.judge(exc, self.stop.text), is_logged=is_logged)
         return None
 
     def _let_go(self, job_id: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import signal
 from collections.abc import Sequence
@@ -10,10 +11,12 @@ from types import FrameType
 from typing import Any
 
 from openquake.baselib import general
+from openquake.commonlib import logs
 
 from quakegrid.engine import this_process, versions
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.process import DriverProcess
+from quakegrid.notify import delivery, outside, targets
 
 
 def insist_on_signals(original: Any) -> Any:
@@ -38,6 +41,24 @@ def tell_version(original: Any) -> Any:
         logging.info("Using engine version %s", general.engine_version())  # noqa: LOG015 - the job's log
 
     return check_obsolete_version
+
+
+def tell_outside(original: Any) -> Any:
+    """Upstream's POST of the end of a job: to hosts outside, and to those that the settings allow."""
+
+    @functools.wraps(original)
+    def notify_job_complete(job_id: int, notify_to: str | None, exc: Exception | None = None) -> None:
+        if not notify_to:
+            return
+        settings = this_process.settings()
+        row = logs.get_job_info(job_id) | {"error": str(exc) if exc else None}
+        is_allowed = notify_to in settings.notify or outside.allows(notify_to, settings.notify_hosts)
+        document = json.dumps(row, default=str).encode()
+        failure = delivery.deliver(targets.check(notify_to), document, {}, is_guarded=not is_allowed)
+        if failure:
+            logging.error(failure)  # noqa: LOG015 - the job's log
+
+    return notify_job_complete
 
 
 def run_jobs_in_session(original: Any) -> Any:

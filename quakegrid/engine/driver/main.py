@@ -94,7 +94,8 @@ def _notify(request: dict[str, Any]) -> int:
     os.environ.update(request["environ"])
     with contextlib.suppress(OSError):  # the folder is gone, or not for us; the command may not need it
         os.chdir(request["cwd"])
-    return ends.tell(settings, request["job_ids"], request["notify"])
+    is_sent = request.get("is_from_elsewhere", False)
+    return ends.tell(settings, request["job_ids"], request["notify"], is_from_elsewhere=is_sent)
 
 
 def _enter(request: dict[str, Any]) -> None:

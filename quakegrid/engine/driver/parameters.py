@@ -28,6 +28,22 @@ def check(names: Iterable[str], known: Collection[str], inputs: Collection[str] 
         raise errors.UsageError(f"-p {name}: the engine has no such parameter{hint}")
 
 
+def hints(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Sentences on names of a job file that the engine ignores, and that are nearly some that it reads.
+
+    Args:
+        names: in the file.
+        known: all that the engine reads.
+    """
+    found = []
+    for name in names:
+        if name in known or name == "inputs":
+            continue
+        if near := difflib.get_close_matches(name, known, 1, 0.75):
+            found.append(f"{name} has no effect; is {near[0]} meant?")
+    return found
+
+
 def known_to(parameters: type) -> set[str]:
     """Names that the engine's class of parameters reads, old ones too, but no inputs."""
     own = {name for name in dir(parameters) if hasattr(getattr(parameters, name), "validator")}

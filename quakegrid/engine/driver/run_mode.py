@@ -34,13 +34,16 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
 
     Args:
         argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `extract ID WHAT DIR`,
-            `view NAME ARGUMENTS`, `start JSON`, `attach ID [-v]` or `resume ID OPTIONS`.
+            `view NAME ARGUMENTS`, `ask NAME ARGUMENTS`, `start JSON`, `attach ID [-v]` or
+            `resume ID OPTIONS`.
         driver: this process.
     """
-    is_export = argv[0] in {"export", "extract", "view", "attach"}
+    is_export = argv[0] in {"export", "extract", "view", "ask", "attach"}
     try:
         if argv[0] == "view":
             views.main(argv[1:], driver)
+        elif argv[0] == "ask":
+            views.for_command(argv[1:], driver)
         elif argv[0] == "start":
             starts.main(argv[1], driver)
         elif argv[0] == resume_mode.COMMAND:
@@ -142,7 +145,7 @@ def _calculate(args: argparse.Namespace, driver: DriverProcess) -> None:
     except errors.QuakeGridError:
         raise
     except Exception as exc:
-        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {stops.one_line(exc)}") from exc
+        raise errors.UsageError(f"cannot read {' '.join(args.run)}: {stops.job_file_line(exc)}") from exc
     for job in jobs:
         job.params.update(overrides)
         job.params["exports"] = args.exports

@@ -7,11 +7,13 @@ that is noted when a signal comes tells them apart. Does not depend on the engin
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from quakegrid import errors
-from quakegrid.jobs import engine_values
+from quakegrid.engine import optional_parts
+from quakegrid.jobs import engine_values, refusal_words
 
 SIGNAL_WORDS = {
     signal.SIGINT: "interrupted (Ctrl-C, or SIGINT)",
@@ -58,13 +60,24 @@ def judge(exc: BaseException, stop_reason: str) -> End:
 
 def one_line(exc: BaseException) -> str:
     """An exception for people, on one line; our own, and words of the engine, need no class name."""
+    return _in_words(exc, refusal_words.of_engine)
+
+
+def job_file_line(exc: BaseException) -> str:
+    """Why the engine cannot read a job file, for people, on one line."""
+    return _in_words(exc, refusal_words.of_job_file)
+
+
+def _in_words(exc: BaseException, in_words: Callable[[str, str], str]) -> str:
     if isinstance(exc, SystemExit) and not isinstance(exc.code, str):
         return f"the engine ended it with exit code {exc.code or 0}, without a word; its log may say more"
     if isinstance(exc, MemoryError):
         return f"MemoryError: the memory of this machine, or a limit on it, was not enough {exc}".strip()
+    if missing := optional_parts.explain(exc):
+        return missing
     kind, text = type(exc).__name__, str(exc).strip()
     if '  File "' in text:  # the engine repeats a task's traceback; the error is its last line
         text = text.rpartition("\n")[2]
     text = " ".join(text.split()).removeprefix(f"{kind}: ")
     is_plain = isinstance(exc, errors.QuakeGridError | SystemExit | KeyboardInterrupt)
-    return text if is_plain and text else f"{kind}: {text}" if text else kind
+    return text if is_plain and text else in_words(kind, text)

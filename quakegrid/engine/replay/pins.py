@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from openquake.baselib import parallel
+
+from quakegrid.engine.versions import core_count
 
 Pins = dict[str, dict[str, str]]
 # Sections of the configuration that say where services and folders are, and nothing of results.
@@ -46,7 +47,7 @@ def of(
         "version": {
             **versions,
             "hash seed": str(hash("quakegrid")),
-            "number of cores": str(parallel.num_cores),
+            "number of cores": str(core_count()),
         },
         "setting": _settings(sections),
         "parent": dict(parent),

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import re
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 from xml.parsers.expat import ExpatError
 
-from openquake.calculators import base
-from openquake.commonlib import datastore, logs, readinput
 from openquake.hazardlib import nrml
 
+from quakegrid.engine.checks import reading
 from quakegrid.engine.driver import stops
 from quakegrid.engine.web import inputs, starts
 
 if TYPE_CHECKING:
     from quakegrid.engine.driver.process import DriverProcess
 
-# The number of a calculation that is only looked at.
-NUMBER = 999_999_999
 _LINE = re.compile(r"line (\d+)")
 
 
@@ -91,15 +82,14 @@ def _judged(job_ini: str, root: str) -> dict[str, Any]:
         job_ini: path of the job file.
         root: folder that has to hold all its inputs; empty for the person's own files.
     """
+
+    def check_files(oqparam: Any) -> None:
+        if root:
+            starts.check_inside(oqparam._input_files, Path(root))  # noqa: SLF001 - it has no other name
+        logging.root.setLevel(logging.ERROR)
+
     try:
-        with tempfile.TemporaryDirectory() as folder, _only_looked_at(folder):
-            oqparam = readinput.get_oqparam(job_ini, kw={"export_dir": folder})
-            if root:
-                starts.check_inside(oqparam._input_files, Path(root))  # noqa: SLF001 - it has no other name
-            logging.root.setLevel(logging.ERROR)
-            calculator = base.calculators(oqparam, NUMBER)
-            calculator.run()
-            calculator.datastore.close()
+        reading.read(job_ini, check_files=check_files)
     except Exception as exc:  # noqa: BLE001 - told to the person who asks
         return _verdict(_without_folder(stops.one_line(exc), root), None)
     return _verdict(None, None)
@@ -107,25 +97,6 @@ def _judged(job_ini: str, root: str) -> dict[str, Any]:
 
 def _without_folder(words: str, root: str) -> str:
     return words.replace(f"{root}/", "") if root else words
-
-
-@contextlib.contextmanager
-def _only_looked_at(folder: str) -> Iterator[None]:
-    """Let a calculator read its inputs only: its datastore is in a folder, and no database knows of it."""
-    row = SimpleNamespace(id=NUMBER, ds_calc_dir=f"{folder}/calc_{NUMBER}", hazard_calculation_id=None)
-    original = logs.dbcmd
-
-    def dbcmd(action: str, *args: Any) -> Any:
-        if action != "get_job":
-            return None
-        return row if args[0] == NUMBER else original(action, *args)
-
-    with (
-        mock.patch.dict(os.environ, {"OQ_CHECK_INPUT": "1", "OQ_DISTRIBUTE": "no"}),
-        mock.patch.object(logs, "dbcmd", dbcmd),
-        mock.patch.object(datastore, "dbcmd", dbcmd),
-    ):
-        yield
 
 
 def _verdict(message: str | None, line: int | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from openquake.commonlib import datastore, readinput
 
 from quakegrid import errors
 from quakegrid.engine.driver import stops
-from quakegrid.engine.web import answers, facts, inputs, memory_bound, validations
+from quakegrid.engine.web import answers, facts, inputs, memory_bound, result_numbers, validations
 from quakegrid.engine.web.pictures import catalogue
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
     """
     name, *args = argv
     memory_bound.set_here()
-    reply_fd, *folder_fds = driver.given_fds
+    reply_fd, *given_fds = driver.given_fds
     folder = tempfile.mkdtemp()  # below that of this driver, which the agent removes
     try:
         if name in FILES:
             made = FILES[name](driver, *args, folder)
-        elif name in FOLDERS:
-            made = FOLDERS[name](folder_fds[0], *args, folder)
+        elif name in GIVEN:
+            made = GIVEN[name](*given_fds, *args, folder)
         else:
             made = OTHERS[name](driver, *args)
         made = answers.hand_over(reply_fd, made)
@@ -78,8 +78,14 @@ def extract(driver: DriverProcess, job_id: str, what: str, folder: str) -> dict[
     except errors.QuakeGridError:
         raise
     except Exception as exc:
-        raise errors.QuakeGridError(f"cannot extract {what} of job {job_id}: {stops.one_line(exc)}") from exc
+        raise errors.QuakeGridError(f"cannot extract {what} of job {job_id}: {_why(exc)}") from exc
     return {"paths": [str(path)]}
+
+
+def _why(exc: Exception) -> str:
+    """Why the engine could not extract something; of a datastore that lacks it, without the datastore."""
+    words = stops.one_line(exc)
+    return "the calculation has nothing of this name" if "found in <DataStore" in words else words
 
 
 def _check_datastore(driver: DriverProcess, job_id: int) -> str:
@@ -158,6 +164,23 @@ def parameters(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any
     return {"paths": [str(path)]}
 
 
+def numbers(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
+    """Write what a calculation has computed as a file of numbers; its path."""
+    path = Path(folder, "numbers")
+    exportable = {key for key, _kind in engine_export.export}
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        results = result_numbers.results_of(store.hdf5, exportable)
+        result_numbers.write(results, store["oqparam"].inputs, path)
+    return {"paths": [str(path)]}
+
+
+def differences(one_fd: int, other_fd: int, folder: str) -> dict[str, Any]:
+    """Write how two files of numbers differ as a JSON file; its path."""
+    path = Path(folder, "differences.json")
+    path.write_text(json.dumps(result_numbers.compare(one_fd, other_fd), allow_nan=False))
+    return {"paths": [str(path)]}
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
@@ -173,7 +196,7 @@ def jobs_from_inis(driver: DriverProcess, *job_inis: str) -> dict[str, Any]:
         try:
             checksum = readinput.get_checksum32(readinput.get_oqparam(job_ini))
         except Exception as exc:
-            raise errors.UsageError(f"cannot read {Path(job_ini).name}: {stops.one_line(exc)}") from exc
+            raise errors.UsageError(f"cannot read {Path(job_ini).name}: {stops.job_file_line(exc)}") from exc
         rows = driver.database.call("SELECT job_id FROM checksum WHERE hazard_checksum=?x", checksum)
         found.append(rows[0].job_id if rows else 0)
     return {"job_ids": found}
@@ -195,6 +218,38 @@ def remove(_driver: DriverProcess, asked: str) -> dict[str, Any]:
     return {}
 
 
+def for_command(argv: Sequence[str], driver: DriverProcess) -> None:
+    """Answer a command line of this machine with one event: of a view that makes a text, the text.
+
+    Args:
+        argv: name of the view, and its arguments.
+        driver: this process.
+    Raises:
+        QuakeGridError: the engine could not make it.
+    """
+    name, *args = argv
+    memory_bound.set_here()
+    if name in OTHERS:
+        made = OTHERS[name](driver, *args)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            made = FILES[name](driver, *args, folder)
+            made = {"text": Path(made["paths"][0]).read_text(encoding="utf-8")}
+    driver.events.tell({"event": "answer", **made})
+
+
+def check(_driver: DriverProcess, asked: str) -> dict[str, Any]:
+    """What can be known of a calculation before it runs.
+
+    Args:
+        asked: JSON with `job_ini`, `params` and `parent_id`, as `job_check.check` takes them.
+    """
+    from quakegrid.engine.checks import job_check  # noqa: PLC0415 - few requests need it
+
+    wanted = json.loads(asked)
+    return job_check.check(wanted["job_ini"], wanted["params"], wanted["parent_id"])
+
+
 # Views that make files in a folder.
 FILES: dict[str, Callable[..., dict[str, Any]]] = {
     "export": export,
@@ -203,18 +258,21 @@ FILES: dict[str, Callable[..., dict[str, Any]]] = {
     "picture": picture,
     "drawing": drawing,
     "parameters": parameters,
+    "numbers": numbers,
     "datastore": whole_datastore,
     "available_gsims": facts.available_gsims,
     "ini_defaults": facts.ini_defaults,
 }
-# Views that read a folder that was sent.
-FOLDERS: dict[str, Callable[..., dict[str, Any]]] = {
+# Views that read what the service gives them: a folder that was sent, or files.
+GIVEN: dict[str, Callable[..., dict[str, Any]]] = {
     "nrml": validations.nrml_file,
     "validate": validations.job,
+    "differences": differences,
 }
 OTHERS: dict[str, Callable[..., dict[str, Any]]] = {
     "formats": facts.formats,
     "jobs_from_inis": jobs_from_inis,
     "validate_own": validations.own_job,
     "remove": remove,
+    "check": check,
 }

@@ -38,9 +38,9 @@ from quakegrid.services.agent.orders import (
 from quakegrid.services.agent.rules.persons import Account
 
 PACKET_BYTES = 1 << 16
-MAX_FDS = 8
+MAX_FDS = 9
 # Of these, what a driver without a terminal may be given for its own use.
-MAX_GIVEN = 2
+MAX_GIVEN = 3
 # Errors for want of room in the kernel, for example for descriptors on their way; the sender tries again.
 BUSY_ERRORS = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
 MAX_PID = (1 << 31) - 1

@@ -82,7 +82,7 @@ async def serve(settings: Settings) -> int:
     engine_views.remove_leftovers(settings.custom_tmp)
     async with Backends(settings, life) as backends:
         config = uvicorn.Config(
-            app.make(settings, backends),
+            app.make(settings, backends, door),
             lifespan="off",
             log_config=None,
             access_log=False,

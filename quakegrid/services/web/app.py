@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute
 from quakegrid import errors
 from quakegrid.services.web.access import accounts, guarded
 from quakegrid.services.web.access.gate import Gate
+from quakegrid.services.web.access.tls import TlsDoor
 from quakegrid.services.web.api import calculations, results, running, sent_files, server_facts, tags
 from quakegrid.services.web.api.running import Desk
 from quakegrid.services.web.api.sent_files import Turnstile
@@ -54,12 +55,13 @@ _STATUS: dict[type[errors.QuakeGridError], int] = {
 }
 
 
-def make(settings: Settings, backends: Backends) -> Starlette:
+def make(settings: Settings, backends: Backends, door: TlsDoor | None = None) -> Starlette:
     """The application.
 
     Args:
         settings: of the cluster.
         backends: what routes ask; `request.app.state.backends`.
+        door: what connections get to speak TLS; None without it.
     """
     gate = Middleware(
         Gate,
@@ -80,6 +82,7 @@ def make(settings: Settings, backends: Backends) -> Starlette:
     )
     app.state.backends, app.state.settings = backends, settings
     app.state.views, app.state.removals = backends.views, backends.removals
+    app.state.door = door
     app.state.examinations = Examinations(settings)
     app.state.desk = Desk(settings, backends.inputs, Starter(settings), backends.store)
     app.state.turnstile = Turnstile()

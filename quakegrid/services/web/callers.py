@@ -34,6 +34,7 @@ _OWNER = struct.Struct("=II")
 _OWNER_AT = _HEADER.size + 4 + 48 + 3 * 4
 _ANSWER_BYTES = _OWNER_AT + _OWNER.size
 _MOST_BYTES = 4096
+ROOT = "root"
 _STAFF = frozenset({PrincipalRole.OPERATOR, PrincipalRole.ADMIN})
 
 
@@ -80,6 +81,25 @@ def of_account(user_id: int, name: str) -> Caller:
     """Who asks as an account of this machine: whoever has the cluster's own, or is root, looks after it."""
     is_owner = user_id in (0, os.geteuid())
     return Caller(user_id, name, PrincipalRole.ADMIN if is_owner else PrincipalRole.USER)
+
+
+def may_have_name(caller: Caller) -> bool:
+    """Whether somebody may be called so.
+
+    The calculations of root and of the services' account run as the account of the services, which holds the
+    cluster's secret. So whoever comes by one of these names has it from the kernel, or is an admin, who may
+    have that secret anyway.
+    """
+    is_trusted = caller.way is Way.KERNEL or caller.role is PrincipalRole.ADMIN
+    return is_trusted or caller.name not in (ROOT, own_name())
+
+
+def own_name() -> str:
+    """The name of the account of this service."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
 
 
 def caller_of(peer: tuple[str, int], own: tuple[str, int]) -> Caller | None:

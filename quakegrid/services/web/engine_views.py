@@ -12,8 +12,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +85,29 @@ class EngineViews:
             EngineMissingError: the agent has no engine.
             QuakeGridError: the engine could not do it, in its words.
         """
-        found, file = await self._in_turn([name, *args], whose, folder)
+        with _opened(folder) as given:
+            found, file = await self._in_turn([name, *args], whose, given)
         if file is not None:
             file.close()
         return found
 
-    async def file(self, name: str, *args: str, whose: Whose = SERVICE) -> HandedFile:
+    async def file(
+        self, name: str, *args: str, whose: Whose = SERVICE, given: Sequence[HandedFile] = ()
+    ) -> HandedFile:
         """Run one request that makes a file; whoever asks closes it.
 
+        Args:
+            name: of the view.
+            args: of the view.
+            whose: as whom it runs.
+            given: files of others, for views that read them.
         Raises:
             As `run`.
             PeerUnreachableError: too many files wait to be sent, or the disk is full.
             NothingMadeError: there is nothing to make a file of.
         """
         await self._check_room()
-        found, file = await self._in_turn([name, *args], whose, None)
+        found, file = await self._in_turn([name, *args], whose, [each.number for each in given])
         if file is None:
             raise NothingMadeError(found)
         self._files.append(file)
@@ -121,12 +129,12 @@ class EngineViews:
             )
 
     async def _in_turn(
-        self, argv: Sequence[str], whose: Whose, folder: Path | None
+        self, argv: Sequence[str], whose: Whose, given: Sequence[int]
     ) -> tuple[dict[str, Any], HandedFile | None]:
         async with self._places.take(whose.asker if whose.person else ""):
             try:
                 async with asyncio.timeout(TIMEOUT_S):
-                    return await self._run(argv, whose, folder)
+                    return await self._run(argv, whose, given)
             except TimeoutError:
                 raise errors.PeerUnreachableError(
                     f"the engine did not answer within {TIMEOUT_S:.0f} s; `quakegrid jobs export` has no "
@@ -134,7 +142,7 @@ class EngineViews:
                 ) from None
 
     async def _run(
-        self, argv: Sequence[str], whose: Whose, folder: Path | None
+        self, argv: Sequence[str], whose: Whose, given: Sequence[int]
     ) -> tuple[dict[str, Any], HandedFile | None]:
         request = {
             "argv": ["view", *argv],
@@ -145,17 +153,14 @@ class EngineViews:
         }
         own_end, its_end = socket.socketpair()
         own_end.setblocking(False)
-        folder_fds = [open_folder(folder)] if folder else []
         try:
-            fds = [its_end.fileno(), *folder_fds]
+            fds = [its_end.fileno(), *given]
             async with self._connection(request, fds) as (reader, _writer):
                 found = await _answer(reader)
             file = await handed_files.receive(own_end, found) if "file_name" in found else None
         finally:
             own_end.close()
             its_end.close()
-            for number in folder_fds:
-                os.close(number)
         return found, file
 
     @asynccontextmanager
@@ -178,6 +183,17 @@ def refusal_of(event: Mapping[str, Any]) -> errors.QuakeGridError:
 def open_folder(path: Path) -> int:
     """A descriptor of a folder, for a driver."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+@contextmanager
+def _opened(folder: Path | None) -> Iterator[list[int]]:
+    """The descriptor of a folder; none without one."""
+    numbers = [open_folder(folder)] if folder else []
+    try:
+        yield numbers
+    finally:
+        for number in numbers:
+            os.close(number)
 
 
 async def connect(

@@ -126,7 +126,7 @@ def test_broken_links_do_not_end_a_run(linked: tuple[Desk, Link], model: Path, t
 @pytest.mark.full
 def test_example_of_the_manual_runs(desk: Desk, model: Path) -> None:
     """From a desk, with pandas and without the engine."""
-    text = (REPOSITORY / "docs" / "desks.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "how-to" / "from-your-desk.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
     done = desk.python(model, example)

@@ -1,6 +1,7 @@
 """Requests whose answers are compared with those of the engine's own server, and all that may differ.
 
-`python -m tests.engine.web.exchanges` writes the table of differences into docs/web.md; a test compares it.
+`python -m tests.engine.web.exchanges` writes the table of differences into docs/how-to/http-api.md; a test
+compares it.
 In paths, `/N` is the calculation and `/O` an output of it that has a csv.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MANUAL = Path(__file__).parents[3] / "docs" / "web.md"
+MANUAL = Path(__file__).parents[3] / "docs" / "how-to" / "http-api.md"
 BEGIN, END = "<!-- differences: written by tests/engine/web/exchanges.py -->", "<!-- end of differences -->"
 FORM = "application/x-www-form-urlencoded"
 

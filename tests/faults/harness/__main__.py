@@ -1,4 +1,4 @@
-"""`make chaos`: runs of the harness by hand, as docs/faults.md says."""
+"""`make chaos`: runs of the harness by hand, as docs/background/measurements.md says."""
 
 from __future__ import annotations
 

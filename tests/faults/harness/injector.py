@@ -20,6 +20,7 @@ from tests.support.namespace_cluster import MASTER, NamespaceCluster
 
 TEMPLATE = "quakegrid.services.agent.template"
 LANE = "quakegrid.services.lane"
+OBSERVER = "tests.faults.harness.observer"
 FILLER = "filler"
 # Of restarts of a template.
 FORCED_SHARE = 0.5
@@ -48,7 +49,7 @@ class Injector:
 
     Args:
         cluster: to break.
-        work: whose programs are excused when their own processes are killed.
+        work: whose programs are told when their own processes are killed.
         say: told of each fault.
     """
 
@@ -99,17 +100,31 @@ class Injector:
     # --- processes
 
     def _signal(self, fault: Fault, number: signal.Signals) -> str:
+        if fault.victim is Victim.NODE:
+            return self._kill_node(fault)
         victims = self._victims(fault)
         if not victims:
             return ""
         pid = victims[int(fault.pick * len(victims))]
         if number == signal.SIGKILL:
-            self._excuse(fault, pid)
+            self._note_hits(fault, pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         if fault.kind is Kind.STOP:
             self._later(fault.duration_s, lambda: _continue([pid]))
         return f"process {pid}"
+
+    def _kill_node(self, fault: Fault) -> str:
+        """Kill what runs there at once, but for who watches."""
+        pids = [pid for pid in self._cluster.network.pids(fault.node) if OBSERVER not in command_line(pid)]
+        for run in self._work.running():
+            if run.program.node == fault.node:
+                run.hit(fault)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody sees another one die
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        return f"{len(pids)} processes"
 
     def _freeze(self, fault: Fault) -> str:
         pids = self._cluster.network.pids(fault.node)
@@ -141,11 +156,11 @@ class Injector:
             case _:
                 return [run.process.pid for run in self._work.running() if run.program.is_engine]
 
-    def _excuse(self, fault: Fault, pid: int) -> None:
-        """Let those fail whose own processes are killed, and nobody else."""
+    def _note_hits(self, fault: Fault, pid: int) -> None:
+        """Tell those whose own processes are killed, and nobody else."""
         for run in self._work.running():
             if self._is_hit(run, fault, pid):
-                run.excuse = str(fault)
+                run.hit(fault)
 
     def _is_hit(self, run: Run, fault: Fault, pid: int) -> bool:
         if run.process.pid == pid:
@@ -163,19 +178,19 @@ class Injector:
                 self._cut(fault.node, fault.way, is_cut=is_on)
 
         if fault.kind is Kind.CUT:
-            self._excuse_node(fault, fault.node)
+            self._note_outage(fault, fault.node)
         disturb(is_on=True)
         self._later(fault.duration_s, lambda: disturb(is_on=False))
         return "its link"
 
-    def _excuse_node(self, fault: Fault, node: int) -> None:
-        """Let programs of a node fail that cuts after one another keep out of reach for too long."""
+    def _note_outage(self, fault: Fault, node: int) -> None:
+        """Tell programs of a node that cuts after one another keep out of reach for too long."""
         with self._outages_lock:
             outage_s = self._outages.add_cut(node, time.monotonic(), fault.duration_s)
         if outage_s >= NODE_TIMEOUT_S:
             for run in self._work.running():
                 if run.program.node == node:
-                    run.excuse = f"{fault}, {outage_s:.0f} s with the cuts before it"
+                    run.hit(fault)
 
     def _cut(self, node: int, way: Way, *, is_cut: bool) -> None:
         others = [other for other in self._cluster.nodes if other != node]
@@ -195,7 +210,7 @@ class Injector:
                     self._say(f"{fault}: it got no worker beyond a link")
                     return
                 node = nodes[int(fault.pick * len(nodes))]
-                self._excuse_node(fault, node)
+                self._note_outage(fault, node)
                 self._cut(node, fault.way, is_cut=True)
                 try:
                     ending.tell()

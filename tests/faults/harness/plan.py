@@ -105,7 +105,6 @@ class Scale:
         short_s: how long stops and cuts of any node last, to choose from.
         long_s: the same of the last node, which no driver runs on; it may be lost.
         end_s: how long links are cut around the ends of sessions.
-        with_drivers: whether drivers and command lines are killed: their work fails then.
         with_disk: whether the master's disk is filled.
     """
 
@@ -115,7 +114,6 @@ class Scale:
     short_s: tuple[float, ...] = (1.0, 3.0, 10.0)
     long_s: tuple[float, ...] = (10.0, 30.0, 60.0)
     end_s: tuple[float, ...] = (5.0, 10.0, 15.0)
-    with_drivers: bool = True
     with_disk: bool = True
 
 
@@ -127,8 +125,9 @@ _KILLS = {
     Victim.LANE: 3,
     Victim.BROKER: 3,
     Victim.DBSERVER: 2,
-    Victim.DRIVER: 1,
+    Victim.DRIVER: 3,
     Victim.COMMAND_LINE: 1,
+    Victim.NODE: 1,  # all its processes at once, as when it loses power
 }
 _STOPS = {
     Victim.WORKER: 2,
@@ -149,7 +148,8 @@ _OTHERS = {
     (Kind.CUT_END, Victim.SESSION): 2,
     (Kind.CUT_ABORT, Victim.SESSION): 2,
 }
-_END_THEIR_WORK = {Victim.DRIVER, Victim.COMMAND_LINE}
+# Of the master, too, where calculations have their drivers: these go on by themselves.
+_OF_ANY_NODE = {Victim.AGENT, Victim.TEMPLATE, Victim.NODE}
 
 
 def make_plan(seed: int, scale: Scale) -> tuple[Fault, ...]:
@@ -175,21 +175,13 @@ def _weights(scale: Scale) -> dict[tuple[Kind, Victim], int]:
     weights = kills | stops | _OTHERS
     if not scale.with_disk:
         del weights[Kind.FILL, Victim.DISK]
-    if not scale.with_drivers:
-        weights = {
-            (kind, victim): weight
-            for (kind, victim), weight in weights.items()
-            if kind is not Kind.KILL or victim not in _END_THEIR_WORK
-        }
     return weights
 
 
 def _fault(chance: random.Random, scale: Scale, at_s: float, kind: Kind, victim: Victim) -> Fault:
     node = chance.randint(1, scale.node_count) if kind in (Kind.CUT, Kind.SLOW, Kind.FREEZE) else -1
-    if kind is Kind.RESTART:  # drivers are not disturbed by it
+    if victim in _OF_ANY_NODE and kind is not Kind.FREEZE:
         node = chance.randint(MASTER, scale.node_count)
-    elif victim in (Victim.AGENT, Victim.TEMPLATE):  # the master's ones have drivers below them
-        node = chance.randint(MASTER if scale.with_drivers else 1, scale.node_count)
     way = chance.choice(tuple(Way)) if kind in CUTS else Way.BOTH
     duration_s = 0.0 if kind in FOR_GOOD else chance.choice(_durations_s(scale, kind, node))
     return Fault(at_s, kind, victim, node, duration_s, way, chance.random())

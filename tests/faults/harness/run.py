@@ -23,6 +23,7 @@ from tests.faults.harness.work import (
     Program,
     Run,
     Work,
+    call,
     engine_row,
     simple_row,
 )
@@ -67,11 +68,15 @@ class Report:
     stalls: list[tuple[Fault, float]] = field(default_factory=list)
     throughput: Throughput | None = None
     run_count: int = 0
-    excused_count: int = 0
+    killed_count: int = 0
+    resumed_count: int = 0
+    without_journal_count: int = 0
 
     def __str__(self) -> str:
         """For people."""
-        counts = f"{self.excused_count} of them killed on purpose, {len(self.violations)} violations"
+        killed = f"{self.killed_count} of them killed on purpose, {self.resumed_count} times resumed"
+        killed += f", {self.without_journal_count} lost without a journal"
+        counts = f"{killed}, {len(self.violations)} violations"
         lines = [
             f"seed {self.order.seed}: {len(self.stalls)} faults, {self.run_count} programs, {counts}",
         ]
@@ -117,6 +122,7 @@ def carry_out(order: Order, directory: Path, say: Callable[[str], None] = print)
                 spans = [run.span() for run in work.runs]
                 report.throughput = measure(spans, start_s, end_s, SIMPLE_KINDS)
             _judge_rest(report, cluster)
+            report.resumed_count = _resumed_count(cluster)
         report.stalls = [(fault, _pause_s(looks, at_s)) for at_s, fault in injector.times]
         report.violations += cluster.stop()
         report.violations += cluster.leftovers()
@@ -183,18 +189,6 @@ def _observed(cluster: NamespaceCluster) -> Iterator[list[tuple[float, int]]]:
         process.stdout.close()
 
 
-def _call(cluster: NamespaceCluster, *args: str) -> str:
-    done = subprocess.run(
-        cluster.command(MASTER, *args),
-        env=cluster.environ(MASTER),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return done.stdout if done.returncode == 0 else ""
-
-
 def wait_until_up(cluster: NamespaceCluster) -> None:
     """Wait until every node can work.
 
@@ -203,7 +197,7 @@ def wait_until_up(cluster: NamespaceCluster) -> None:
     """
     end_s = time.monotonic() + UP_S
     while time.monotonic() < end_s:
-        status = json.loads(_call(cluster, "status", "--output", "json") or "{}")
+        status = json.loads(call(cluster, "status", "--output", "json") or "{}")
         if status and all(node["state"].startswith("warm") for node in status["nodes"]):
             return
         time.sleep(0.2)
@@ -212,11 +206,13 @@ def wait_until_up(cluster: NamespaceCluster) -> None:
 
 def _judge_runs(report: Report, runs: list[Run]) -> None:
     report.run_count = len(runs)
+    report.killed_count = sum(bool(run.hits) for run in runs)
     for run in runs:
-        if run.wrong and run.excuse:
-            report.excused_count += 1
-        elif run.wrong:
-            report.violations.append(f"{run.program.name} on node {run.program.node}: {run.wrong}")
+        wrong = run.wrong if run.is_over else "it does not end"
+        if wrong and run.has_no_journal:
+            report.without_journal_count += 1
+        elif wrong:
+            report.violations.append(f"{run.program.name} on node {run.program.node}: {wrong}")
     if not any(not run.wrong for run in runs):
         report.violations.append("no program came to its end")
 
@@ -240,12 +236,25 @@ def _left_of_jobs(cluster: NamespaceCluster) -> list[str]:
         for node in cluster.nodes
         for pid in children(cluster.network.pids(node))
     ]
-    listing = _call(cluster, "jobs", "list", "--limit", "1000", "--output", "json")
+    listing = call(cluster, "jobs", "list", "--limit", "1000", "--output", "json")
     if not listing:
         return [*left, "the dbserver does not answer"]
+    jobs = json.loads(listing)
     # Not "created": of a driver that was killed while it asked for its job nobody knows that it is gone.
-    jobs = [job for job in json.loads(listing) if job["state"] in ("executing", "submitted")]
-    return left + [f"job {job['id']} is {job['state']}" for job in jobs]
+    left += [
+        f"job {job['id']} is {job['state']}" for job in jobs if job["state"] in ("executing", "submitted")
+    ]
+    complete = {str(job["id"]) for job in jobs if job["state"] == "complete"}
+    state_dir = cluster.state_dir(MASTER)
+    journals = [path for path in state_dir.glob("journals/*/*.journal") if path.stem in complete]
+    left += [f"journal {path} of a complete job" for path in journals]
+    return left + [f"ticket {path} of a driver that has ended" for path in state_dir.glob("drivers/*")]
+
+
+def _resumed_count(cluster: NamespaceCluster) -> int:
+    """How often calculations went on."""
+    jobs = json.loads(call(cluster, "jobs", "list", "--limit", "1000", "--output", "json") or "[]")
+    return sum(job.get("resume_count", 0) for job in jobs)
 
 
 def _pause_s(looks: list[tuple[float, int]], at_s: float, window_s: float = 40.0) -> float:

@@ -49,6 +49,7 @@ def _settings(
             "port": "1911",
             "node_timeout": str(options.node_timeout_s),
             "max_attempts": "20",  # faults are many, and none is the task's
+            "max_resumes": "20",  # nor the calculation's
         },
         "zworkers": {"ctrl_port": "1909", "host_cores": hosts},
         "agent": {

@@ -2,7 +2,7 @@
 
 Programs differ in size, so they are not counted: each is worth the seconds that one of its kind takes
 undisturbed, and what overlaps with the faults counts by its part. A program that was killed on purpose counts
-neither as work nor as time: nobody promised that it would be done. 1.0 means that faults cost no time at all.
+once, when it is done, however often it was begun. 1.0 means that faults cost no time at all.
 
 Each row alone is measured in the same way. Rows that do the same work in turns should come equally far over
 some minutes.
@@ -29,7 +29,6 @@ class Span:
     start_s: float
     end_s: float
     is_done: bool = True
-    was_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +87,7 @@ def measure(
     done_s, given_s = dict.fromkeys(rows, 0.0), dict.fromkeys(rows, end_s - first_fault_s)
     for span in spans:
         overlap_s = max(0.0, min(span.end_s, end_s) - max(span.start_s, first_fault_s))
-        if span.was_killed:
-            given_s[span.row] -= overlap_s
-        elif span.is_done:
+        if span.is_done:
             done_s[span.row] += undisturbed_s[span.kind] * overlap_s / (span.end_s - span.start_s)
     disturbed_s = means_s(span for span in spans if span.start_s >= first_fault_s)
     ratio = _ratio(sum(done_s.values()), sum(given_s.values()))

@@ -1,9 +1,17 @@
-"""The work of a run: programs one after the other in each of some rows, and how each one ended."""
+"""The work of a run: programs one after the other in each of some rows, and how each one ended.
+
+A program that was killed is run again, and a calculation goes on by itself; where its command line was
+killed, which aborts it, it is resumed as a person would do it. What cannot go on is a calculation whose log
+says that it has no journal, as the disk was full.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +22,7 @@ from pathlib import Path
 
 from quakegrid import testing
 from tests.engine.exports import find_differences
+from tests.faults.harness.plan import Fault, Victim
 from tests.faults.harness.throughput import Span
 from tests.support.clusters import QUAKEGRID
 from tests.support.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
@@ -21,6 +30,14 @@ from tests.support.namespace_cluster import MASTER, REPOSITORY, NamespaceCluster
 # What a program may take beyond the run: a minute's patience with the broker, and to be run once more.
 END_S = 300.0
 REFUSED_PAUSE_S = 0.5
+# A calculation that was killed is at work again after so long: its driver's hold ends after 30 s, and a new
+# agent loads the engine first.
+GO_ON_S = 180.0
+LOOK_S = 1.0
+CALL_S = 60.0
+ENDED_BADLY = ("failed", "aborted")
+NOT_AT_WORK = (*ENDED_BADLY, "created")
+_JOB = re.compile(r"\bjob (\d+)\b")
 SIMPLE_KINDS = ("sums", "parts", "blocks")
 ENGINE_CASES = ("classical/case_01", "event_based/case_6", "event_based_risk/case_miriam")
 ENGINE_KINDS = (*ENGINE_CASES, "starmap")
@@ -36,7 +53,8 @@ class Program:
         node: where.
         command: inside of the node.
         is_engine: whether its driver is another process, a child of the node's template.
-        judge: says what is wrong after exit code 0.
+        exports: of a calculation, which has a job; None for everything else.
+        judge: says what is wrong after its end.
         environ: beside the node's own.
     """
 
@@ -44,20 +62,28 @@ class Program:
     node: int
     command: Sequence[str]
     is_engine: bool = False
+    exports: Path | None = None
     judge: Callable[[], str] = str
     environ: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Run:
-    """A program that runs, or ran."""
+    """A program that runs, or ran: perhaps several times, as it was killed."""
 
     program: Program
     process: subprocess.Popen[str]
     row: int
     start_s: float
     end_s: float = 0.0
-    excuse: str = ""
+    output: str = ""
+    hits: list[Fault] = field(default_factory=list)
+    # Hits that earlier tries of it had, if it is no calculation.
+    seen_count: int = 0
+    # Its command line was killed, which aborts a calculation: a person has to resume it.
+    is_left: bool = False
+    # The disk was full when it began: its log says that it cannot be resumed.
+    has_no_journal: bool = False
     wrong: str = ""
 
     @property
@@ -65,16 +91,20 @@ class Run:
         """Whether it has ended and was judged."""
         return self.end_s > 0
 
+    @property
+    def job_id(self) -> int | None:
+        """Of a calculation that has said which job it is."""
+        found = _JOB.search(self.output)
+        return int(found[1]) if found else None
+
+    def hit(self, fault: Fault) -> None:
+        """A process of its own was killed, or its node was out of reach for too long."""
+        self.hits.append(fault)
+        self.is_left |= fault.victim is Victim.COMMAND_LINE
+
     def span(self) -> Span:
         """For the throughput."""
-        return Span(
-            self.program.name,
-            self.row,
-            self.start_s,
-            self.end_s,
-            is_done=not self.wrong,
-            was_killed=bool(self.wrong and self.excuse),
-        )
+        return Span(self.program.name, self.row, self.start_s, self.end_s, is_done=not self.wrong)
 
 
 class Work:
@@ -118,12 +148,34 @@ class Work:
                 return
 
     def _run(self, row: int, program: Program) -> bool:
-        """Run it once; False if no service was there to begin with."""
-        log = self._cluster.directory / "work.log"
-        start_s = time.monotonic()
-        with log.open("ab") as stderr:
-            process = subprocess.Popen(
-                self._cluster.network.inside(program.node, list(program.command)),
+        """Run it to its end; False if no service was there to begin with."""
+        run = Run(program, self._start(program, program.command), row, time.monotonic())
+        with self._lock:
+            self.runs.append(run)
+        self._await(run)
+        is_refused = program.is_engine and run.process.returncode == 3 and run.job_id is None and not run.hits
+        if is_refused:
+            with self._lock:
+                self.runs.remove(run)
+            return False
+        while not run.wrong and run.process.returncode != 0 and (command := self._next_command(run)):
+            run.process = self._start(program, command)
+            self._await(run)
+        run.wrong = run.wrong or program.judge()
+        with self._log.open("a", encoding="utf-8") as stream:
+            hits = "".join(f"\n    {fault}" for fault in run.hits)
+            stream.write(f"--- {program.name} {run.process.pid}: {run.wrong}{hits}\n{run.output}\n")
+        run.end_s = time.monotonic()
+        return True
+
+    @property
+    def _log(self) -> Path:
+        return self._cluster.directory / "work.log"
+
+    def _start(self, program: Program, command: Sequence[str]) -> subprocess.Popen[str]:
+        with self._log.open("ab") as stderr:
+            return subprocess.Popen(
+                self._cluster.network.inside(program.node, list(command)),
                 env=self._cluster.environ(program.node) | program.environ,
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
@@ -132,38 +184,70 @@ class Work:
                 text=True,
                 start_new_session=True,
             )
-        run = Run(program, process, row, start_s)
-        with self._lock:
-            self.runs.append(run)
-        output = self._await(run)
-        is_refused = program.is_engine and process.returncode == 3 and "job " not in output
-        if is_refused:
-            with self._lock:
-                self.runs.remove(run)
-            return False
-        run.wrong = run.wrong or self._judge(run, output)
-        with log.open("a", encoding="utf-8") as stream:
-            stream.write(f"--- {program.name} {process.pid}: {process.returncode} {run.excuse}\n{output}\n")
-        run.end_s = time.monotonic()
-        return True
 
-    def _await(self, run: Run) -> str:
+    def _await(self, run: Run) -> None:
+        """Wait for the end of its process."""
         limit_s = END_S
         while True:
             try:
-                return run.process.communicate(timeout=1.0)[0]
+                run.output += run.process.communicate(timeout=1.0)[0]
             except subprocess.TimeoutExpired:
                 limit_s -= self._stopped.is_set()
+            else:
+                return
             if limit_s <= 0:
                 run.wrong = f"did not end within {END_S:.0f} s after the last fault"
                 os.killpg(run.process.pid, 9)
 
-    def _judge(self, run: Run, output: str) -> str:
-        code = run.process.returncode
-        if code == 0:
-            return run.program.judge()
-        lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it said nothing"]
-        return f"exit code {code}: {lines[-1]}"
+    def _next_command(self, run: Run) -> Sequence[str]:
+        """How a program goes on that has not ended well; nothing if it does not."""
+        if len(run.hits) == run.seen_count:
+            lines = [line.strip() for line in run.output.splitlines() if line.strip()] or ["it said nothing"]
+            run.wrong = f"exit code {run.process.returncode}: {lines[-1]}"
+            return ()
+        if run.program.exports is not None and run.job_id is not None:
+            return self._await_job(run, run.job_id)
+        if run.program.exports is not None:
+            shutil.rmtree(run.program.exports)
+            run.program.exports.mkdir()
+        run.seen_count, run.output = len(run.hits), ""
+        return run.program.command
+
+    def _await_job(self, run: Run, job_id: int) -> Sequence[str]:
+        """Wait until a job is complete, or to be resumed by a person: then by which command."""
+        bad_s, limit_s = time.monotonic(), END_S
+        while True:
+            text = call(self._cluster, "jobs", "show", job_id, "--output", "json")
+            job = json.loads(text) if text else {"state": "not known: the dbserver does not answer"}
+            if job["state"] == "complete":
+                return ()
+            if run.is_left and job["state"] in ENDED_BADLY:
+                run.is_left = False
+                return cluster_command(self._cluster, "resume", job_id)
+            if job["state"] not in NOT_AT_WORK:
+                bad_s = time.monotonic()
+            limit_s -= LOOK_S * self._stopped.is_set()
+            if time.monotonic() - bad_s > GO_ON_S or limit_s <= 0:
+                log = call(self._cluster, "jobs", "logs", job_id).splitlines()
+                why = [line for line in log if "not resumed" in line][-1:]
+                run.wrong = (
+                    f"job {job_id} is {job['state']} ({job.get('state_reason')}) and does not go on {why}"
+                )
+                return ()
+            time.sleep(LOOK_S)
+
+
+def call(cluster: NamespaceCluster, *args: object) -> str:
+    """What a command of `quakegrid` says on the master; empty if it failed."""
+    done = subprocess.run(
+        cluster.command(MASTER, *args),
+        env=cluster.environ(MASTER),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=CALL_S,
+    )
+    return done.stdout if done.returncode == 0 else ""
 
 
 def simple_row(
@@ -183,7 +267,8 @@ def simple_row(
     sizes = dict(zip(SIMPLE_KINDS, (sums, 8, megabytes), strict=True))
     for number in itertools.count(first):
         work = SIMPLE_KINDS[number % len(SIMPLE_KINDS)]
-        yield Program(work, node, [*start, work, str(sizes[work])])
+        journal = [] if work == "blocks" else [f"{work}-{first}-{number}"]  # blocks would fill the disk
+        yield Program(work, node, [*start, work, str(sizes[work]), *journal])
 
 
 def engine_row(cluster: NamespaceCluster, expected: dict[str, Path]) -> Iterator[Program]:
@@ -221,7 +306,7 @@ def _case_program(cluster: NamespaceCluster, case: str, directory: Path, expecte
         differences = find_differences(expected, exports)
         return f"exports differ: {differences[:3]}" if differences else ""
 
-    return Program(case, MASTER, command, is_engine=True, judge=judge)
+    return Program(case, MASTER, command, is_engine=True, exports=exports, judge=judge)
 
 
 def cluster_command(cluster: NamespaceCluster, *args: object) -> list[str]:

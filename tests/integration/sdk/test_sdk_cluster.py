@@ -30,6 +30,7 @@ from quakegrid.settings import config
 from tests.support.calls import sdk_calls
 
 ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "docs" / "how-to" / "python-functions.md"
 
 
 def run_script(folder: Path, text: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -310,10 +311,10 @@ def test_docstring_examples_run(local: LocalCluster, module: ModuleType) -> None
     assert found.failed == 0
 
 
-@pytest.mark.parametrize("number", range(len(re.findall(r"```python\n", (ROOT / "docs/sdk.md").read_text()))))
+@pytest.mark.parametrize("number", range(len(re.findall(r"```python\n", EXAMPLES.read_text()))))
 def test_documented_example_runs(number: int, tmp_path: Path) -> None:
-    """Every Python block of docs/sdk.md is a program that prints what its comments say."""
-    block = re.findall(r"```python\n(.*?)```", (ROOT / "docs/sdk.md").read_text(), re.DOTALL)[number]
+    """Every Python block of the page is a program that prints what its comments say."""
+    block = re.findall(r"```python\n(.*?)```", EXAMPLES.read_text(), re.DOTALL)[number]
 
     done = run_script(tmp_path, block)
 

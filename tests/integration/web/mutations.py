@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +23,20 @@ READ = (
     "/v1/calc/{n}/download_png/{p}", "/v1/calc/jobs_from_inis?ini={p}", "/v1/calc/list_tags",
     "/v1/calc/get_preferred_job_for_tag/{t}", "/v1/calc/{n}/add_tag/{t}", "/v1/calc/create_tag/{t}",
     "/v1/calc/delete_tag/{t}", "/v1/calc/{n}/remove_tag/{t}", "/live/jobs.json", "/live/fleet.json",
+    "/live/events.json", "/calculations/{n}/compare/{n}", "/calculations/{n}/compare/{n}.json", "/login?{q}",
+    "/calculations/{n}/tasks", "/calculations/{n}/tasks.json?from={n}&to={n}", "/accounts/me.json",
+    "/accounts/login/?next={p}", "/cluster/people.json", "/cluster/rights.json", "/examination",
 )  # fmt: skip
 WRITE = (
     "/v1/calc/run", "/v1/calc/run", "/v1/calc/run", "/v1/calc/run_ini", "/v1/calc/validate_zip",
     "/v1/calc/validate_ini", "/v1/valid/", "/v1/on_same_fs", "/v1/calc/{n}/abort", "/v1/calc/{n}/share",
-    "/v1/calc/{n}/unshare", "/v1/calc/{n}/remove",
+    "/v1/calc/{n}/unshare", "/v1/calc/{n}/remove", "/accounts/login/", "/accounts/ajax_login/",
+    "/accounts/ajax_logout/", "/accounts/logout/", "/v1/inputs/missing", "/v1/inputs/{h}?offset={n}&size={n}",
+    "/v1/inputs/{h}?offset=0&size=3", "/cluster/nodes/{t}/cores", "/cluster/nodes/{t}/drain",
 )  # fmt: skip
+# Files that are sent alone, and their hashes: few, so that what is kept of them has a bound.
+PIECES = (b"a,b", b"xyz", b"123")
+HASHES = tuple(hashlib.sha256(each).hexdigest() for each in PIECES)
 NUMBERS = ("1", "2", "0", "-1", "99999", "9" * 18, "9" * 40, "1.5", "x", "%00", "1;2", "٣")
 LINES = ("0:", "0:10", ":", "5:2", "-1:2", "x:y", "0:" + "9" * 30, "1:1:1")
 
@@ -66,7 +76,7 @@ def request(number: int, port: int, places: Places) -> bytes:
     chance = random.Random(number)
     is_writing = chance.random() < 0.4
     target = _filled(chance, chance.choice(WRITE if is_writing else READ), places)
-    method = "POST" if is_writing else "GET"
+    method = "PUT" if target.startswith("/v1/inputs/") and "?" in target else "POST" if is_writing else "GET"
     body, kind = _body(chance, target, places) if is_writing else (b"", "")
     if chance.random() < 0.05:
         method = chance.choice(("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE", "run"))
@@ -95,6 +105,9 @@ def _filled(chance: random.Random, template: str, places: Places) -> str:
     names = ("limit", "offset", "kind", "export_type", "site_id", "order_by", "start_time", "x")
     query = chance.choice(names)
     fillings: dict[str, Callable[[], str]] = {
+        "{h}": lambda: chance.choice(
+            (*HASHES, *HASHES, "0" * 64, "x" * 64, quote(places.path(chance), safe=""))
+        ),
         "{n}": lambda: chance.choice(NUMBERS) if chance.random() < 0.4 else "1",
         "{l}": lambda: chance.choice(LINES),
         "{t}": lambda: quote(values.text(chance)[:60], safe="") or "t",
@@ -108,7 +121,11 @@ def _filled(chance: random.Random, template: str, places: Places) -> str:
 
 
 def _body(chance: random.Random, target: str, places: Places) -> tuple[bytes, str]:
-    """A body and its type: a form with fields and files, changed or not."""
+    """A body and its type: a form with fields and files, a document or a piece, changed or not."""
+    if target.startswith(("/v1/inputs/", "/cluster/")) or chance.random() < 0.1:
+        document = json.dumps(_document(chance, places)).encode()
+        sent = chance.choice((document, document, *PIECES))
+        return (values.mutate(chance, sent) if chance.random() < 0.3 else sent), "application/json"
     fields = {
         name: fill
         for name, fill in {
@@ -124,6 +141,9 @@ def _body(chance: random.Random, target: str, places: Places) -> tuple[bytes, st
                 ("<a/>", "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>")
             ),
             "filename": places.path(chance),
+            "username": chance.choice(("anna", "root", "", values.text(chance)[:300])),
+            "password": chance.choice(("x", values.text(chance)[:300])),
+            "next": places.path(chance),
             "checksum": "1",
         }.items()
         if chance.random() < 0.5
@@ -131,13 +151,35 @@ def _body(chance: random.Random, target: str, places: Places) -> tuple[bytes, st
     if chance.random() < 0.25:
         body = "&".join(f"{name}={quote(text, safe='/', errors='replace')}" for name, text in fields.items())
         return body.encode(), "application/x-www-form-urlencoded"
-    body, headers = multipart({name: _plain(text) for name, text in fields.items()}, _files(chance, places))
+    content, headers = multipart(
+        {name: _plain(text) for name, text in fields.items()}, _files(chance, places)
+    )
     if chance.random() < 0.25:
-        body = values.mutate(chance, body)
+        content = values.mutate(chance, content)
     kind = headers["Content-Type"]
-    return body, kind if chance.random() > 0.05 else chance.choice(
+    return content, kind if chance.random() > 0.05 else chance.choice(
         ("", "text/plain", "multipart/form-data; boundary=")
     )
+
+
+def _document(chance: random.Random, places: Places) -> object:
+    """A list of files, a manifest of a calculation, or an order to a node; right or not."""
+    file = {
+        "name": chance.choice(("job.ini", places.path(chance))),
+        "size": chance.choice((3, 0, -1, 1 << 70, "3", None)),
+        "sha256": chance.choice((*HASHES, "x", None)),
+    }
+    manifest = {
+        "files": [file],
+        "job_file": "job.ini",
+        "notify": [values.text(chance)[:20]],
+        "params": {"x": "y"},
+        "request_id": values.text(chance)[:40],
+        "weight": chance.choice((1, -1, "x")),
+    }
+    files = {"files": [file] * chance.choice((1, 2, 50))}
+    cores = {"core_count": chance.choice((1, -2, "x", 1 << 80))}
+    return chance.choice((manifest, files, cores, [], None, values.text(chance)[:50], [[[[]]]] * 9))
 
 
 def _files(chance: random.Random, places: Places) -> list[tuple[str, str, bytes]]:

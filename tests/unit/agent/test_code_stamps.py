@@ -33,6 +33,15 @@ def test_stamp_changes_with_a_source_file_of_a_preloaded_package(folder: Path) -
     assert changed != before
 
 
+def test_stamp_changes_when_an_optional_part_of_the_engine_comes(folder: Path) -> None:
+    """A template that was loaded before has None in its place."""
+    before = code_stamps.look(())
+
+    (folder / "networkx-3.6.1.dist-info").mkdir()
+
+    assert code_stamps.look(()) != before
+
+
 def test_stamp_changes_when_a_missing_module_comes(folder: Path) -> None:
     """A node that is cold for want of it can warm up."""
     before = code_stamps.look(("probe_module",))

@@ -62,3 +62,25 @@ def test_durations_are_short() -> None:
     assert [render.short_time(each) for each in (0.4, 59, 61, 3661, 90_000, -3)] == [
         "0s", "59s", "1m01s", "1h01m", "1d01h", "0s",
     ]  # fmt: skip
+
+
+def test_narrow_terminal_leaves_out_spare_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as it must, in their order; a pipe gets all."""
+    columns = {"a": ["a", "1234"], "b": ["b", "1234"], "c": ["c", "1234"]}
+
+    monkeypatch.setattr(widths, "of_output", lambda: 16)
+    assert widths.kept(columns, ["c", "b"]) == ["a", "b", "c"]
+    monkeypatch.setattr(widths, "of_output", lambda: 15)
+    assert widths.kept(columns, ["c", "b"]) == ["a", "b"]
+    monkeypatch.setattr(widths, "of_output", lambda: 1)
+    assert widths.kept(columns, ["c", "b"]) == ["a"]
+    monkeypatch.setattr(widths, "of_output", lambda: None)
+    assert widths.kept(columns, ["c", "b"]) == ["a", "b", "c"]
+
+
+def test_paragraph_is_indented_from_its_second_line_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe gets one line."""
+    monkeypatch.setattr(widths, "of_output", lambda: 20)
+    assert widths.paragraph("one two three four five", 4) == "one two three four\n    five"
+    monkeypatch.setattr(widths, "of_output", lambda: None)
+    assert widths.paragraph("one two three four five", 4) == "one two three four five"

@@ -24,6 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"access"},
     "jobs": {"api"},
     "inputs": set(),
+    "comparison": set(),
     "blobs": {"wire"},
     "journals": set(),
     "machine": {"settings", "blobs"},
@@ -36,13 +37,13 @@ LAYERS: dict[str, set[str]] = {
     "notify": {"settings", "jobs", "clients"},
     "testing": {"internal", "wire", "settings", "machine", "transport"},
     "health": {"settings", "machine", "clients"},
-    "sdk": {"settings", "jobs", "inputs", "blobs", "machine", "nodes", "clients", "session"},
+    "sdk": {"settings", "jobs", "inputs", "blobs", "journals", "machine", "nodes", "clients", "session"},
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
     | {"journals", "notify", "files"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
-    | {"install", "doctor", "notify", "inputs"},
+    | {"install", "doctor", "notify", "inputs", "comparison", "journals"},
 }
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
 PURE = (
@@ -55,9 +56,22 @@ PURE = (
     "quakegrid.doctor.checks",
     "quakegrid.access",
     "quakegrid.journals.records",
+    "quakegrid.sdk.answers.code",
+    "quakegrid.sdk.answers.contents",
+    "quakegrid.sdk.answers.keys",
     "quakegrid.inputs.names",
     "quakegrid.inputs.closure",
     "quakegrid.files.rules",
+    "quakegrid.comparison",
+    "quakegrid.jobs.refusal_words",
+    "quakegrid.cli.shell.near_words",
+    "quakegrid.cli.shell.ages",
+    "quakegrid.cli.views.stages",
+    "quakegrid.cli.checks.estimates",
+    "quakegrid.cli.checks.upgrade_plan",
+    "quakegrid.cli.logs.places",
+    "quakegrid.cli.results.old_jobs",
+    "quakegrid.cli.views.routine_warnings",
 )
 IMPURE = (
     "asyncio", "google", "grpc", "logging", "os", "quakegrid.api", "quakegrid.internal", "quakegrid.wire",

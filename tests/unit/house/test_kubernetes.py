@@ -188,6 +188,6 @@ def test_web_sees_what_its_agent_sees() -> None:
 
 def test_command_that_makes_the_secret_is_in_the_manual() -> None:
     """With the name and the key that pods mount."""
-    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
 
     assert "create secret generic authkey --from-file=authkey=deploy/secrets/authkey" in page

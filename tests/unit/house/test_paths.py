@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "background" / "call-paths.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs" / "reference" / "glossary.md").read_text(encoding="utf-8")
 SECTIONS = PAGE.split("\n## ")
-STEP = re.compile(r"^    (\S+\.py):([\w.]+)", re.MULTILINE)
+STEP = re.compile(r"^(\S+\.py):([\w.]+)", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) files, (\d+) functions")
 PLACE = re.compile(r"\| `(\S+\.py)(?::(\w+))?` \|$", re.MULTILINE)
 PLACES = sorted(set(PLACE.findall(GLOSSARY)))

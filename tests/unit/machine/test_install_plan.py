@@ -10,17 +10,17 @@ import pytest
 
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import accounts, config_text, machine, plan, units
-from quakegrid.install.plan import (
+from quakegrid.install.plan import Choice, Role, SharedIds
+from quakegrid.install.steps import (
     AddMember,
-    Choice,
+    GetCertificate,
     MakeFolder,
     MakeGroup,
     MakeUser,
-    Role,
     RunCommand,
-    SharedIds,
     Step,
     WriteFile,
+    in_words,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -63,7 +63,7 @@ def test_no_step_tells_the_key() -> None:
     """Neither the words of a step nor its representation hold the key."""
     steps = plan.steps(MASTER, "", KEY)
 
-    assert KEY not in " ".join([*map(plan.in_words, steps), repr(steps)])
+    assert KEY not in " ".join([*map(in_words, steps), repr(steps)])
 
 
 def test_settings_that_are_there_stay() -> None:
@@ -133,6 +133,41 @@ def test_node_without_the_masters_settings_is_refused(text: str, said: str) -> N
     """What is missing is said with what to do."""
     with pytest.raises(SettingsError, match=said):
         plan.steps(NODE, text, "")
+
+
+def test_node_with_a_token_needs_neither_settings_nor_master() -> None:
+    """It gets its certificate before its agent starts; no words and no representation tell the token."""
+    choice = dataclasses.replace(NODE, master="", token="qgnode1.secret")
+
+    steps = plan.steps(choice, "", KEY)
+
+    kinds = [type(step) for step in steps]
+    assert kinds[-3:] == [GetCertificate, RunCommand, RunCommand]
+    assert "openquake.cfg" not in files(steps)
+    unit = files(steps)["quakegrid-agent.service"].content
+    assert "ExecStart=/opt/quakegrid/venv/bin/agentctl serve\n" in unit
+    assert "quakegrid-broker.service" not in files(steps)
+    assert "secret" not in " ".join([*map(in_words, steps), repr(steps), repr(choice)])
+
+
+def test_node_with_a_certificate_is_brought_up_to_date_without_a_token() -> None:
+    """Its plan is as it was, but for the certificate."""
+    choice = dataclasses.replace(NODE, master="", token="qgnode1.secret")
+    later = dataclasses.replace(choice, token="", is_certified=True)
+
+    before = plan.steps(choice, "[agent]\nworkers = 2\n", KEY)
+    after = plan.steps(later, "[agent]\nworkers = 2\n", KEY)
+
+    assert after == [step for step in before if not isinstance(step, GetCertificate)]
+    assert "openquake.cfg" in files(after)
+
+
+def test_token_where_the_key_is_or_belongs_is_refused() -> None:
+    """A node is known by the one or the other, and the master by its key."""
+    with pytest.raises(SettingsError, match="needs no token"):
+        plan.steps(dataclasses.replace(NODE, token="qgnode1.secret"), MASTER_CONFIG, "")
+    with pytest.raises(UsageError, match="for nodes"):
+        plan.steps(dataclasses.replace(MASTER, token="qgnode1.secret"), "", KEY)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +255,7 @@ def test_people_are_put_into_the_group() -> None:
     """But neither root nor an account of the cluster."""
     steps = plan.steps(dataclasses.replace(MASTER, members=("anna", "ben")), "", KEY)
 
-    assert [plan.in_words(step) for step in steps if isinstance(step, AddMember)] == [
+    assert [in_words(step) for step in steps if isinstance(step, AddMember)] == [
         "put anna into the group quakegrid-users",
         "put ben into the group quakegrid-users",
     ]
@@ -269,8 +304,8 @@ def test_group_of_a_node_has_the_number_of_the_master() -> None:
 
     assert steps[0] == MakeUser("quakegrid", plan.STATE_DIR, (998, None))
     assert MakeGroup("quakegrid-users", 990) in steps
-    assert "uid 998): runs the services" in plan.in_words(steps[0])
-    assert "(gid 990)" in plan.in_words(MakeGroup("quakegrid-users", 990))
+    assert "uid 998): runs the services" in in_words(steps[0])
+    assert "(gid 990)" in in_words(MakeGroup("quakegrid-users", 990))
 
 
 def test_only_the_agent_may_change_users() -> None:

@@ -15,6 +15,7 @@ import click
 
 from quakegrid import __version__, errors
 from quakegrid.cli import options
+from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import live, render
 from quakegrid.errors import QuakeGridError
 from quakegrid.nodes.template_state import TemplateKind
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 MAX_CORES = 65535
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="agentctl")
 @options.state_dir_option
 def cli() -> None:

@@ -123,7 +123,7 @@ async def _log_in(request: Request, fields: dict[str, str]) -> str:
 
 async def _end_old(request: Request) -> None:
     """End the session that the browser had: nobody goes on with a cookie from before a login."""
-    if old := cookies.read(request.headers):
+    if old := cookies.read(request.headers, is_secure=_peer_of(request).is_secure):
         await _logins_of(request).end(old)
 
 

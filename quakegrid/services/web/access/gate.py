@@ -32,6 +32,10 @@ _OPEN_PATHS = ("/health", "/login")
 # What programs ask for, and scripts of pages.
 _FOR_PROGRAMS = ("/v1/", "/live/")
 _BEARER = "bearer "
+_OF_SERVICES = (
+    "{} is the name of root, or of the account of this cluster's services: only an admin comes by it from "
+    "elsewhere. Let an admin give you another one: `quakegrid user add NAME --password`\n"
+)
 _ANYBODY = Caller(None, "anonymous", PrincipalRole.USER, Way.NOBODY)
 
 
@@ -80,7 +84,7 @@ class Gate:
             return
         caller: Caller | None = request.state.caller
         is_shown = caller is not None and caller.way in (Way.COOKIE, Way.TOKEN)
-        token = (_bearer(request.headers) or cookies.read(request.headers)) if is_shown else ""
+        token = (_bearer(request.headers) or _cookie(request, peer)) if is_shown else ""
         await _Passage(self._app, self._logins, token).run(scope, receive, send)
 
     def _peer_of(self, request: Request) -> Peer:
@@ -136,6 +140,10 @@ class Gate:
             caller, words = None, ""
             if not _is_open(request.url.path):
                 return JSONResponse({"error": str(exc)}, 503)
+        if caller is not None and not callers.may_have_name(caller):
+            if not _is_open(request.url.path):
+                return PlainTextResponse(_OF_SERVICES.format(caller.name), 403)
+            caller = None
         request.scope["state"] = {**request.scope.get("state", {}), "caller": caller, "peer": peer}
         if caller is not None or _is_open(request.url.path):
             return None
@@ -157,7 +165,7 @@ class Gate:
             return await self._logins.find(token), ""
         if request.headers.get("origin", "").lower() in self._access.origins:
             return None, "pages of other sites ask with a token: Authorization: Bearer TOKEN"
-        cookie = cookies.read(request.headers)
+        cookie = _cookie(request, peer)
         if cookie and (found := await self._logins.find(cookie)):
             return found, ""
         if peer.user:
@@ -259,6 +267,10 @@ class _Passage:
 def _bearer(headers: Mapping[str, str]) -> str:
     text = headers.get("authorization", "")
     return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER else ""
+
+
+def _cookie(request: Request, peer: Peer) -> str:
+    return cookies.read(request.headers, is_secure=peer.is_secure)
 
 
 def _is_open(path: str) -> bool:

@@ -125,6 +125,9 @@ TABLE: dict[str, Right] = {
     "/calculations/{job_id:int}/pictures.json": _SEE,
     "/calculations/{job_id:int}/pictures/{kind}.json": _SEE,
     "/calculations/{job_id:int}/report.json": _SEE,
+    "/calculations/{job_id:int}/compare/{other_id:int}": _ASK,
+    # The route asks whether the other one may be seen, too.
+    "/calculations/{job_id:int}/compare/{other_id:int}.json": _SEE,
     "/cluster": _ASK,
     "/cluster/health.json": Right(Need.CARE, "examine the cluster"),
     "/cluster/people.json": Right(Need.CARE, "see the credentials and the audit log of all"),

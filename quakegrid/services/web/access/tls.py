@@ -11,9 +11,12 @@ import ipaddress
 import logging
 import os
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+from cryptography.x509 import load_pem_x509_certificates as load_certificates
 
 from quakegrid import errors
 from quakegrid.access.proofs import Certified, Keyring
@@ -23,7 +26,29 @@ from quakegrid.transport import credentials
 
 LIFE = datetime.timedelta(days=30)
 LOOK_EVERY_S = 10.0
+# As for credentials of people.
+SOON_S = 14 * 86400.0
 log = logging.getLogger("quakegrid.web")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateEnd:
+    """Until when a certificate counts.
+
+    Args:
+        what: it is of.
+        end_s: seconds since 1970; None if it does not end by itself.
+        is_renewed: whether this service makes another one in time.
+    """
+
+    what: str
+    end_s: float | None
+    is_renewed: bool
+
+    def as_json(self, now_s: float) -> dict[str, Any]:
+        """As pages get it; `is_soon` if somebody should see to another one."""
+        is_soon = self.end_s is not None and not self.is_renewed and self.end_s - now_s < SOON_S
+        return {"what": self.what, "end_s": self.end_s, "is_renewed": self.is_renewed, "is_soon": is_soon}
 
 
 class TlsDoor:
@@ -38,10 +63,16 @@ class TlsDoor:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._proof = settings, settings.keyring or Keyring(None)  # type: ignore[arg-type]
         self._seen: object = None
+        self._ends: list[CertificateEnd] = []
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
         self._load()
+
+    @property
+    def ends(self) -> list[CertificateEnd]:
+        """When the certificate that new connections get ends, and those that lead to its authority."""
+        return list(self._ends)
 
     async def keep_fresh(self) -> None:
         """Take each new certificate, for ever."""
@@ -66,13 +97,18 @@ class TlsDoor:
             if seen == self._seen:
                 return
             self.context.load_cert_chain(certificate, key, password=_no_password)
-        except (OSError, ssl.SSLError) as exc:  # a wrong key is an error of ssl, and so of the system
+            own, *above = (each.not_valid_after_utc for each in load_certificates(certificate.read_bytes()))
+        except (OSError, ValueError) as exc:  # a wrong key is an error of ssl, and so of the system
+            reason = exc.strerror if isinstance(exc, OSError) else exc
             raise errors.SettingsError(
-                f"the certificate of the web service cannot be used: {exc.strerror or exc}; the files of "
-                "[web] certificate (PEM, with those that lead to its authority) and private_key (without a "
+                f"the certificate of the web service cannot be used: {reason or exc}; the files of [web] "
+                "certificate (PEM, with those that lead to its authority) and private_key (without a "
                 "password) have to belong together, and the service has to be able to read them"
             ) from exc
         self._seen = seen
+        self._ends = [CertificateEnd("web service", own.timestamp(), is_renewed=False)]
+        if above:
+            self._ends.append(CertificateEnd("authority", min(above).timestamp(), is_renewed=False))
         log.info("certificate_loaded file=%s", certificate)
 
     def _load_own(self) -> None:
@@ -87,6 +123,11 @@ class TlsDoor:
         made = authority.certify_web(names, now_time, now_time + LIFE)
         load_pem(self.context, made)
         self._seen = (keys, names, now_time)
+        own = CertificateEnd("web service", (now_time + LIFE).timestamp(), is_renewed=True)
+        # The authority is made of the authkey, and counts as long as that does.
+        self._ends = [own, CertificateEnd("authority", None, is_renewed=False)]
+        if (until_s := self._settings.old_authkey_until_s) > now_time.timestamp():
+            self._ends.append(CertificateEnd("authority of the authkey before", until_s, is_renewed=False))
         log.info("certificate_made names=%s", ",".join(names))
 
 

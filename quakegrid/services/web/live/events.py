@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import logging
 from collections import deque
 from collections.abc import AsyncIterable, Callable
 from typing import Any
@@ -12,13 +12,15 @@ import grpc
 
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.clients.happenings.events import decode
-from quakegrid.services.web.live import following
-from quakegrid.services.web.live.feed import Feed
+from quakegrid.services.web.live import limited
+from quakegrid.services.web.live.feed import Event
+from quakegrid.services.web.live.following import FollowedFeed
 from quakegrid.services.web.live.frames import Frames
 
-log = logging.getLogger("quakegrid.web")
 # Pages show these.
 SHOWN_EVENTS = 200
+# People whose answers are kept.
+MOST_READERS = 256
 
 
 def as_json(message: fleet_pb2.FleetEvent) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def as_json(message: fleet_pb2.FleetEvent) -> dict[str, Any]:
     }
 
 
-class EventFeed(Feed):
+class EventFeed(FollowedFeed):
     """Events as they come; the last ones are kept.
 
     Args:
@@ -44,34 +46,37 @@ class EventFeed(Feed):
     """
 
     def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
-        super().__init__()
+        super().__init__("events")
         self._channel = channel
         self.frames = Frames(self, "events", self.snapshot)
+        self.frames_for = functools.lru_cache(MOST_READERS)(self._frames_for)
         self._newest: deque[dict[str, Any]] = deque(maxlen=SHOWN_EVENTS)
-        self.is_connected = False
 
-    def snapshot(self) -> str:
-        """The last events, the newest first, as JSON."""
-        return json.dumps({"is_connected": self.is_connected, "events": list(self._newest)[::-1]})
+    def snapshot(self, name: str | None = None) -> str:
+        """The last events, the newest first, as JSON.
 
-    async def follow_source(self) -> None:
-        """Follow the broker for ever."""
-        await following.follow(self._open, self._take, self._lose)
+        Args:
+            name: of a person who sees their own calculations only; None for all.
+        """
+        events = list(self._newest)[::-1]
+        if name is not None:
+            events = [limited.event(event, name) for event in events]
+        return json.dumps({"is_connected": self.is_connected, "events": events})
+
+    def _frames_for(self, name: str) -> Frames:
+        """The events for a person who sees their own calculations only."""
+
+        def change(event: Event) -> Event:
+            if event.kind != "event":
+                return event
+            return event._replace(text=json.dumps(limited.event(json.loads(event.text), name)))
+
+        return Frames(self, "events", lambda: self.snapshot(name), change)
 
     def _open(self) -> AsyncIterable[fleet_pb2.WatchEventsResponse]:
         after_id = self._newest[-1]["id"] if self._newest else 0
         stub = fleet_pb2_grpc.FleetStub(self._channel())
         return stub.WatchEvents(fleet_pb2.WatchEventsRequest(after_id=after_id))
-
-    def _lose(self, code: grpc.StatusCode | None) -> None:
-        if code is not None and self.is_connected:
-            log.warning("events_not_followed code=%s", code.name)
-        self._connected(is_connected=False)
-
-    def _connected(self, *, is_connected: bool) -> None:
-        if is_connected != self.is_connected:
-            self.is_connected = is_connected
-            self.tell("connection", json.dumps({"is_connected": is_connected}))
 
     def _take(self, response: fleet_pb2.WatchEventsResponse) -> None:
         found = list(map(as_json, response.events))

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import logging
 from collections.abc import AsyncIterable, Callable
 from typing import Any
 
 import grpc
 
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
-from quakegrid.services.web.live import following
-from quakegrid.services.web.live.feed import Event, Feed
+from quakegrid.services.web.live import limited
+from quakegrid.services.web.live.feed import Event
+from quakegrid.services.web.live.following import FollowedFeed
 from quakegrid.services.web.live.frames import Frames
 
-log = logging.getLogger("quakegrid.web")
+# People whose answers are kept.
+MOST_READERS = 256
 
 
 def as_json(status: fleet_pb2.GetStatusResponse) -> dict[str, Any]:
     """The fleet as pages get it."""
     return {
-        "is_connected": True,
         "version": status.version,
         "nodes": [_node(node) for node in status.nodes],
         "sessions": [_session(session) for session in status.sessions],
@@ -74,6 +75,7 @@ def _session(session: fleet_pb2.SessionStatus) -> dict[str, Any]:
         "core_count": session.core_count,
         "weight": session.weight,
         "ahead_job_ids": list(session.ahead_job_ids),
+        "ahead_count": len(session.ahead_job_ids),
         "wait_reason": session.wait_reason,
         "requeued_count": session.requeued_count,
         "busy_worker_count": session.busy_worker_count,
@@ -84,7 +86,7 @@ def _session(session: fleet_pb2.SessionStatus) -> dict[str, Any]:
     }
 
 
-class FleetFeed(Feed):
+class FleetFeed(FollowedFeed):
     """The newest state of the fleet.
 
     Args:
@@ -92,33 +94,44 @@ class FleetFeed(Feed):
     """
 
     def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
-        super().__init__()
+        super().__init__("fleet")
         self._channel = channel
         self.frames = Frames(self, "fleet", self.snapshot)
-        self._newest: dict[str, Any] = {"is_connected": False, "version": "", "nodes": [], "sessions": []}
+        self.frames_for = functools.lru_cache(MOST_READERS)(self._frames_for)
+        self._newest: dict[str, Any] = {"version": "", "nodes": [], "sessions": []}
+        self._shown = self._newest | {"is_connected": False}
 
-    def snapshot(self) -> str:
-        """The newest state, as JSON."""
-        return json.dumps(self._newest)
+    def snapshot(self, name: str | None = None) -> str:
+        """The newest state, as JSON.
+
+        Args:
+            name: of a person who sees their own calculations only; None for all.
+        """
+        return json.dumps(self._shown if name is None else limited.fleet(self._shown, name))
+
+    def _frames_for(self, name: str) -> Frames:
+        """The fleet for a person who sees their own calculations only."""
+        return Frames(self, "fleet", lambda: self.snapshot(name))
 
     def since(self, number: int) -> list[Event] | None:
         """Nothing, or begin anew: what was before the newest state is of no use."""
         return [] if number == self.number else None
 
-    async def follow_source(self) -> None:
-        """Follow the broker for ever."""
-        await following.follow(self._open, lambda response: self._take(as_json(response.status)), self._lose)
-
     def _open(self) -> AsyncIterable[fleet_pb2.WatchStatusResponse]:
         return fleet_pb2_grpc.FleetStub(self._channel()).WatchStatus(fleet_pb2.WatchStatusRequest())
 
-    def _lose(self, code: grpc.StatusCode | None) -> None:
-        if code is not None and self._newest["is_connected"]:
-            log.warning("fleet_not_followed code=%s", code.name)
-        self._take({**self._newest, "is_connected": False})
+    def _take(self, response: fleet_pb2.WatchStatusResponse) -> None:
+        self._newest = as_json(response.status)
+        self.is_connected = True
+        self._show()
 
-    def _take(self, state: dict[str, Any]) -> None:
-        if state != self._newest:
-            self._newest = state
+    def _connected(self, *, is_connected: bool) -> None:
+        self.is_connected = is_connected
+        self._show()
+
+    def _show(self) -> None:
+        state = self._newest | {"is_connected": self.is_connected}
+        if state != self._shown:
+            self._shown = state
             self.number += 1
             self.ring_bell()

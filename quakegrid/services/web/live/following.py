@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import AsyncIterable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
 from quakegrid.clients.backoff import Backoff
+from quakegrid.services.web.live.feed import Feed
 
+log = logging.getLogger("quakegrid.web")
 Response = TypeVar("Response")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 
@@ -37,3 +41,38 @@ async def follow(
             code = exc.code()
         lose(code)
         await asyncio.sleep(pauses.next_s())
+
+
+class FollowedFeed(Feed):
+    """A feed whose source is a stream of a service; it tells its readers whether the service answers.
+
+    Args:
+        name: of what is followed, for the log.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self.is_connected = False
+
+    async def follow_source(self) -> None:
+        """Follow the service for ever."""
+        await follow(self._open, self._take, self._lose)
+
+    def _open(self) -> AsyncIterable[Any]:
+        """Open the stream."""
+        raise NotImplementedError
+
+    def _take(self, response: Any) -> None:
+        """Take what came on it."""
+        raise NotImplementedError
+
+    def _lose(self, code: grpc.StatusCode | None) -> None:
+        if code is not None and self.is_connected:
+            log.warning("%s_not_followed code=%s", self._name, code.name)
+        self._connected(is_connected=False)
+
+    def _connected(self, *, is_connected: bool) -> None:
+        if is_connected != self.is_connected:
+            self.is_connected = is_connected
+            self.tell("connection", json.dumps({"is_connected": is_connected}))

@@ -32,10 +32,17 @@ class Frames:
         feed: the source.
         whole: kind of the event that has its snapshot.
         snapshot: gives that, as JSON.
+        change: makes of each other event what these readers get of it; None for the event as it is.
     """
 
-    def __init__(self, feed: Feed, whole: str, snapshot: Callable[[], str]) -> None:
-        self._feed, self._whole, self._snapshot = feed, whole, snapshot
+    def __init__(
+        self,
+        feed: Feed,
+        whole: str,
+        snapshot: Callable[[], str],
+        change: Callable[[Event], Event] | None = None,
+    ) -> None:
+        self._feed, self._whole, self._snapshot, self._change = feed, whole, snapshot, change
         self._number = -1
         self._kept: dict[Hashable, bytes] = {}
 
@@ -58,4 +65,5 @@ class Frames:
     def _made(self, events: Sequence[Event] | None) -> bytes:
         if events is None:
             return event(self._whole, self._snapshot(), f"{RUN}-{self._number}")
+        events = events if self._change is None else list(map(self._change, events))
         return b"".join(event(each.kind, each.text, f"{RUN}-{each.number}") for each in events)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import AsyncIterable, Callable
 from typing import Any
 
@@ -12,11 +11,9 @@ import grpc
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.values import Job
-from quakegrid.services.web.live import following
-from quakegrid.services.web.live.feed import Feed
+from quakegrid.services.web.live.following import FollowedFeed
 from quakegrid.services.web.live.frames import Frames
 
-log = logging.getLogger("quakegrid.web")
 # Newest first; pages show these, and ask for older ones.
 SHOWN_JOBS = 200
 
@@ -39,7 +36,7 @@ def as_json(job: Job) -> dict[str, Any]:
     }
 
 
-class JobFeed(Feed):
+class JobFeed(FollowedFeed):
     """Changes of jobs; the newest jobs are kept.
 
     Args:
@@ -47,11 +44,10 @@ class JobFeed(Feed):
     """
 
     def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
-        super().__init__()
+        super().__init__("jobs")
         self._channel = channel
         self.frames = Frames(self, "jobs", self.snapshot)
         self._jobs: dict[int, dict[str, Any]] = {}
-        self.is_connected = False
         self._is_filling = False
 
     def snapshot(self) -> str:
@@ -60,23 +56,12 @@ class JobFeed(Feed):
         jobs = [self._jobs[job_id] for job_id in newest]
         return json.dumps({"jobs": jobs, "is_connected": self.is_connected})
 
-    async def follow_source(self) -> None:
-        """Follow the dbserver for ever."""
-        await following.follow(self._open, self._take, self._lose)
-
     def _open(self) -> AsyncIterable[jobs_pb2.WatchJobsResponse]:
         return jobs_pb2_grpc.JobsStub(self._channel()).WatchJobs(jobs_pb2.WatchJobsRequest())
 
     def _lose(self, code: grpc.StatusCode | None) -> None:
-        if code is not None and self.is_connected:
-            log.warning("jobs_not_followed code=%s", code.name)
         self._is_filling = False
-        self._connected(is_connected=False)
-
-    def _connected(self, *, is_connected: bool) -> None:
-        if is_connected != self.is_connected:
-            self.is_connected = is_connected
-            self.tell("connection", json.dumps({"is_connected": is_connected}))
+        super()._lose(code)
 
     def _take(self, response: jobs_pb2.WatchJobsResponse) -> None:
         if response.WhichOneof("kind") == "snapshot":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractContextManager
 
 import grpc
 from starlette.requests import Request
@@ -23,11 +24,12 @@ from quakegrid.services.web.api import answers
 from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of
 from quakegrid.services.web.live import frames
 from quakegrid.services.web.live.events import EventFeed
-from quakegrid.services.web.live.feed import BEAT_S
+from quakegrid.services.web.live.feed import BEAT_S, Feed
 from quakegrid.services.web.live.fleet import FleetFeed
+from quakegrid.services.web.live.frames import Frames
 from quakegrid.services.web.live.jobs import JobFeed
 from quakegrid.services.web.live.limited import LimitedView
-from quakegrid.services.web.live.tasks import TaskFeeds
+from quakegrid.services.web.live.tasks import TaskFeed
 from quakegrid.transport import grpc_channels
 
 # What browsers wait before they come back.
@@ -67,14 +69,20 @@ async def jobs(request: Request) -> Response:
     """`GET /live/jobs`: the newest jobs, then each change."""
     feed, view = backends_of(request).jobs, _view(request)
     if view is None:
-        return followed(request, feed)
+        return followed(request, feed, feed.frames)
     return StreamingResponse(_limited(feed, view), media_type="text/event-stream", headers=_HEADERS)
 
 
 def _view(request: Request) -> LimitedView | None:
     """What the reader sees of the jobs; None for all of them."""
+    name = _limited_to(request)
+    return None if name is None else LimitedView(name)
+
+
+def _limited_to(request: Request) -> str | None:
+    """Whose calculations the reader sees; None for those of everybody."""
     caller = caller_of(request)
-    return None if rights.sees_all(caller, mode_of(request)) else LimitedView(caller.name)
+    return None if rights.sees_all(caller, mode_of(request)) else caller.name
 
 
 async def _limited(feed: JobFeed, view: LimitedView) -> AsyncIterator[bytes]:
@@ -91,40 +99,47 @@ async def _limited(feed: JobFeed, view: LimitedView) -> AsyncIterator[bytes]:
 
 async def fleet(request: Request) -> Response:
     """`GET /live/fleet`: nodes and sessions, now and after each change."""
-    return followed(request, backends_of(request).fleet)
+    return followed_by(request, backends_of(request).fleet)
 
 
 async def events(request: Request) -> Response:
     """`GET /live/events`: what happened to the fleet last, then each event."""
-    return followed(request, backends_of(request).events)
+    return followed_by(request, backends_of(request).events)
 
 
 async def tasks(request: Request) -> Response:
     """`GET /live/tasks/N`: told when more tasks are known; `/calculations/N/tasks.json` has them."""
     backends, job_id = backends_of(request), job_id_of(request)
     await backends.engine_call("calc_info", job_id)  # refuses what is not there
-    with backends.tasks.reading(job_id):
+    person = caller_of(request).name
+    with backends.tasks.reading(job_id, person):
         pass  # too many are refused before the answer begins
     number = frames.number_of(request.headers.get("last-event-id", ""))
-    return streamed(_task_events(backends.tasks, job_id, number))
+    return streamed(_task_events(backends.tasks.reading(job_id, person), number))
 
 
-async def _task_events(feeds: TaskFeeds, job_id: int, number: int | None) -> AsyncIterator[bytes]:
-    with feeds.reading(job_id) as feed:
+async def _task_events(reading: AbstractContextManager[TaskFeed], number: int | None) -> AsyncIterator[bytes]:
+    with reading as feed:
         async for found in feed.follow(number):
             yield feed.frames.of(found)
 
 
-def followed(request: Request, feed: JobFeed | FleetFeed | EventFeed) -> Response:
+def followed_by(request: Request, feed: FleetFeed | EventFeed) -> Response:
+    """What happens at a feed, as far as it is for the reader."""
+    name = _limited_to(request)
+    return followed(request, feed, feed.frames if name is None else feed.frames_for(name))
+
+
+def followed(request: Request, feed: Feed, made: Frames) -> Response:
     """What happens at a feed after the last event that the reader has seen."""
     number = frames.number_of(request.headers.get("last-event-id", ""))
-    return StreamingResponse(_frames(feed, number), media_type="text/event-stream", headers=_HEADERS)
+    return StreamingResponse(_frames(feed, made, number), media_type="text/event-stream", headers=_HEADERS)
 
 
-async def _frames(feed: JobFeed | FleetFeed | EventFeed, number: int | None) -> AsyncIterator[bytes]:
+async def _frames(feed: Feed, made: Frames, number: int | None) -> AsyncIterator[bytes]:
     yield _RETRY
     async for events in feed.follow(number):
-        yield feed.frames.of(events)
+        yield made.of(events)
 
 
 async def log(request: Request) -> Response:
@@ -179,12 +194,12 @@ async def newest_jobs(request: Request) -> Response:
 
 async def newest_fleet(request: Request) -> Response:
     """`GET /live/fleet.json`: nodes and sessions as they are now."""
-    return Response(backends_of(request).fleet.snapshot(), media_type="application/json")
+    return Response(backends_of(request).fleet.snapshot(_limited_to(request)), media_type="application/json")
 
 
 async def newest_events(request: Request) -> Response:
     """`GET /live/events.json`: what happened to the fleet last, the newest first."""
-    return Response(backends_of(request).events.snapshot(), media_type="application/json")
+    return Response(backends_of(request).events.snapshot(_limited_to(request)), media_type="application/json")
 
 
 ROUTES = [

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
 import grpc
@@ -28,7 +28,9 @@ from quakegrid.transport import grpc_channels
 
 log = logging.getLogger("quakegrid.web")
 # Calculations that are followed at once, with some megabytes each; those that nobody looks at make room.
-MOST_FOLLOWED = 12
+MOST_FOLLOWED = 16
+# Of these, by one person; so nobody alone can take the places of all.
+MOST_OF_PERSON = 4
 # How often pages hear of new tasks.
 TELL_S = 1.0
 # Parts of the time that are read at once.
@@ -50,7 +52,8 @@ class TaskFeed(Feed):
         super().__init__()
         self.job_id, self._channel = job_id, channel
         self.frames = Frames(self, "tasks", self.snapshot)
-        self.reader_count = 0
+        # Person to the number of their pages that read.
+        self.readers: Counter[str] = Counter()
         self._stream = TaskStream()
         self._told_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -134,19 +137,32 @@ class TaskFeeds:
         self._windows = asyncio.Semaphore(MOST_WINDOWS)
 
     @contextlib.contextmanager
-    def reading(self, job_id: int) -> Iterator[TaskFeed]:
+    def reading(self, job_id: int, person: str) -> Iterator[TaskFeed]:
         """The tasks of a calculation, which are followed as long as somebody reads, and some time longer.
 
+        Args:
+            job_id: of the calculation.
+            person: who reads.
         Raises:
-            StateError: those of too many calculations are looked at.
+            StateError: those of too many calculations are looked at, by this person or by all.
         """
+        self._check_person(job_id, person)
         feed = self._feeds.get(job_id) or self._add(job_id)
         self._feeds.move_to_end(job_id)
-        feed.reader_count += 1
+        feed.readers[person] += 1
         try:
             yield feed
         finally:
-            feed.reader_count -= 1
+            feed.readers[person] -= 1
+            if not feed.readers[person]:
+                del feed.readers[person]
+
+    def _check_person(self, job_id: int, person: str) -> None:
+        others = [each for each in self._feeds.values() if each.job_id != job_id and person in each.readers]
+        if len(others) >= MOST_OF_PERSON:
+            raise errors.StateError(
+                f"you look at the tasks of {MOST_OF_PERSON} calculations already; close one of these pages"
+            )
 
     async def window(self, job_id: int, window_s: tuple[float, float]) -> bytes:
         """What pages draw of a part of the time, as JSON.
@@ -178,7 +194,7 @@ class TaskFeeds:
             self._drop(job_id)
 
     def _add(self, job_id: int) -> TaskFeed:
-        unread = [each.job_id for each in self._feeds.values() if not each.reader_count]
+        unread = [each.job_id for each in self._feeds.values() if not each.readers]
         while len(self._feeds) >= MOST_FOLLOWED:
             if not unread:
                 raise errors.StateError(

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from quakegrid.services.web.access.tls import TlsDoor
 from quakegrid.settings.config import Settings
 
 log = logging.getLogger("quakegrid.web")
@@ -81,7 +82,10 @@ class Examinations:
 async def newest(request: Request) -> Response:
     """`GET /cluster/health.json`: services, database and the doctor's findings."""
     examinations: Examinations = request.app.state.examinations
-    return JSONResponse(await examinations.newest(), headers={"Cache-Control": "no-store"})
+    door: TlsDoor | None = request.app.state.door
+    ends = [each.as_json(time.time()) for each in door.ends] if door else []
+    answer = await examinations.newest() | {"certificates": ends}
+    return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 
 ROUTES = [Route("/cluster/health.json", newest)]

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from quakegrid import errors
 from quakegrid.services.web import description
 from quakegrid.services.web.api.calculations import backends_of, job_id_of
-from quakegrid.services.web.pages import drawings, health, operating, people, reports
+from quakegrid.services.web.pages import comparisons, drawings, health, operating, people, reports
 
 FILES = Path(__file__).with_name("static")
 
@@ -39,6 +39,11 @@ async def calculation(request: Request) -> Response:
 async def tasks(request: Request) -> Response:
     """`GET /calculations/N/tasks`: what each of its workers did when."""
     return await _missing(request) or _page("tasks.html")
+
+
+async def comparison(_request: Request) -> Response:
+    """`GET /calculations/N/compare/M`: what differs between two of them."""
+    return _page("comparison.html")
 
 
 async def _missing(request: Request) -> Response | None:
@@ -86,6 +91,7 @@ ROUTES: list[BaseRoute] = [
     Route("/calculations", calculations),
     Route("/calculations/{job_id:int}", calculation),
     Route("/calculations/{job_id:int}/tasks", tasks),
+    Route("/calculations/{job_id:int}/compare/{other_id:int}", comparison),
     Route("/engine/{job_id:int}/outputs", outputs),
     Route("/cluster", cluster),
     Route("/examination", examination),
@@ -95,6 +101,7 @@ ROUTES: list[BaseRoute] = [
     Route("/docs", docs),
     Route("/openapi.json", openapi),
     *drawings.ROUTES,
+    *comparisons.ROUTES,
     *reports.ROUTES,
     Mount("/static", StaticFiles(directory=FILES)),
 ]

@@ -19,7 +19,7 @@ from quakegrid.clients.broker import FleetStatus
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.values import Job
 from quakegrid.reports import explanations, job_report, task_history
-from quakegrid.services.web.api.calculations import backends_of, job_id_of
+from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of
 from quakegrid.services.web.backends import Backends
 
 # Of records, packed; those of more tasks are for `quakegrid report`, which has the memory for them.
@@ -36,12 +36,25 @@ Blocks = list[task_records_pb2.TaskRecordBlock]
 
 async def report(request: Request) -> Response:
     """`GET /calculations/N/report.json`: sentences, times, operations, and busy cores over time."""
-    backends, job_id = backends_of(request), job_id_of(request)
+    backends = backends_of(request)
+    return JSONResponse(await report_of(backends, await job_of(backends, job_id_of(request))))
+
+
+async def job_of(backends: Backends, job_id: int) -> Job:
+    """A calculation as the dbserver knows it.
+
+    Raises:
+        NotFoundError: there is none of this number.
+    """
     asked = jobs_pb2.GetJobRequest(job_id=job_id)
     answer = await backends.dbserver.call(backends.jobs_stub.GetJob, asked)
-    job = job_messages.decode_job(answer.job)
-    fleet, blocks = await asyncio.gather(_fleet_now(backends), _records(backends, job_id))
-    return JSONResponse(await asyncio.to_thread(_as_json, job, fleet, blocks))
+    return job_messages.decode_job(answer.job)
+
+
+async def report_of(backends: Backends, job: Job) -> dict[str, Any]:
+    """Why it waits, is slow or has failed, and where its time went; `times` is null without records."""
+    fleet, blocks = await asyncio.gather(_fleet_now(backends), _records(backends, job.id))
+    return await asyncio.to_thread(_as_json, job, fleet, blocks)
 
 
 async def _fleet_now(backends: Backends) -> FleetStatus | None:
@@ -108,7 +121,7 @@ async def tasks(request: Request) -> Response:
     if window_s is not None:
         text = await backends.tasks.window(job_id, window_s)
     else:
-        with backends.tasks.reading(job_id) as feed:
+        with backends.tasks.reading(job_id, caller_of(request).name) as feed:
             await feed.wait_for_first()
             text = await feed.shown()
     return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from quakegrid.services.web import callers
 
 # What tells a driver's processes who somebody is.
 NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 # What a driver of a person gets of the environment of this service, beside `LC_*`.
 _KEPT = ("LANG", "LANGUAGE", "PATH", "TZ", "PYTHONPATH")
-ROOT = "root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,10 @@ SERVICE = Whose()
 def of(owner: str, asker: str) -> Whose:
     """For whom a driver works that touches what belongs to somebody.
 
+    Nobody has the name of root or of this service's account without being trusted (`callers.may_have_name`).
+
     Args:
         owner: name of the person.
         asker: who asks.
     """
-    return Whose("" if owner in (ROOT, own_name()) else owner, asker)
-
-
-def own_name() -> str:
-    """The name of the account of this service."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return ""
+    return Whose("" if owner in (callers.ROOT, callers.own_name()) else owner, asker)

@@ -20,16 +20,16 @@ HOUR = datetime.timedelta(hours=1)
 def test_cookie_from_before_a_login_is_not_taken_over(team: Team) -> None:
     """Session fixation: a login begins a new session, and ends the one that the browser had."""
     with team.log_in("ben") as planted, team.ask() as web:
-        fixed = planted.cookies["sessionid"]
-        web.cookies.set("sessionid", fixed, domain="localhost.local")
+        fixed = planted.cookies["__Host-sessionid"]
+        web.cookies.set("__Host-sessionid", fixed, domain="localhost.local")
 
         answer = web.post(
             "/accounts/ajax_login/",
             data={"username": "anna", "password": PASSWORD},
-            headers={"Cookie": f"sessionid={fixed}"},
+            headers={"Cookie": f"__Host-sessionid={fixed}"},
         )
 
-        assert answer.cookies["sessionid"] != fixed
+        assert answer.cookies["__Host-sessionid"] != fixed
         assert planted.get("/v1/calc/list").status_code == 403
 
 
@@ -39,12 +39,12 @@ def test_forged_cookies_reach_no_database(team: Team) -> None:
     forged = web_tokens.to_text(secret, b"k" * 32)
     unknown = web_tokens.to_text(secret, web_token_keys.signing_key(team.settings.authkey))
     with team.log_in("anna") as web:
-        own = web.cookies["sessionid"]
+        own = web.cookies["__Host-sessionid"]
     changed = own[:-1] + ("A" if own[-1] != "A" else "B")
     for cookie in (forged, unknown, changed, "x", "", own.lower(), f"{own}{own}", web_tokens.id_of(own)):
-        with team.ask(Cookie=f"sessionid={cookie}") as web:
+        with team.ask(Cookie=f"__Host-sessionid={cookie}") as web:
             assert web.get("/v1/calc/list").status_code == 403, cookie
-    with team.ask(Cookie=f"sessionid={own}; sessionid={forged}") as web:
+    with team.ask(Cookie=f"__Host-sessionid={own}; __Host-sessionid={forged}") as web:
         assert web.get("/v1/calc/list").status_code == 403
 
 
@@ -53,7 +53,7 @@ def test_session_is_no_token_and_link_is_no_cookie(team: Team) -> None:
     link, _ = WebTokensClient(team.client).create("", HOUR, is_single_use=True, user_name="anna")
     with team.ask(link) as web:
         assert web.get("/v1/calc/list").status_code == 401
-    with team.ask(Cookie=f"sessionid={link}") as web:
+    with team.ask(Cookie=f"__Host-sessionid={link}") as web:
         assert web.get("/v1/calc/list").status_code == 403
 
 
@@ -73,7 +73,7 @@ def test_link_counts_once_also_for_many_at_once(team: Team) -> None:
 
 @pytest.mark.parametrize(
     "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "\\\\evil.example", "data:x",
-               "/a\r\nSet-Cookie: sessionid=x", "/ä", "", "evil", "/a" * 1500]
+               "/a\r\nSet-Cookie: __Host-sessionid=x", "/ä", "", "evil", "/a" * 1500]
 )  # fmt: skip
 def test_login_leads_to_own_pages_only(team: Team, target: str) -> None:
     """Open redirects: whatever the address says."""
@@ -120,7 +120,7 @@ def test_no_secret_is_in_any_log_or_table(team: Team) -> None:
     token, _ = tokens.create("", HOUR, user_name="anna")
     link, _ = tokens.create("", HOUR, is_single_use=True, user_name="anna")
     with team.log_in("anna") as web:
-        secrets = [PASSWORD, token, link, web.cookies["sessionid"]]
+        secrets = [PASSWORD, token, link, web.cookies["__Host-sessionid"]]
         web.get(f"/login?token={link}")
         web.get("/v1/calc/list?token=" + token)
         web.post("/accounts/ajax_login/", data={"username": PASSWORD, "password": "wrong password"})

@@ -15,7 +15,7 @@ from quakegrid.access.principals import PrincipalRole
 from quakegrid.access.proofs import ClusterKeys
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
-from quakegrid.clients.web_tokens import web_token
+from quakegrid.clients.web.tokens import CommandToken
 from quakegrid.install import key_rotation
 from quakegrid.transport import credentials
 from tests.integration.web.logins import conftest
@@ -65,7 +65,7 @@ def test_sessions_and_trust_go_on_while_the_old_key_counts(tmp_path: Path) -> No
         service.start()
         with DbClient(settings) as client:
             PeopleClient(client).set_password("anna", PASSWORD, PrincipalRole.USER)
-        token = web_token(settings)
+        token = CommandToken(settings).text()
         assert (status(old, token), status(NEW, token)) == (200, 0)
 
         key_rotation.rotate(path, old, NEW, until_time)
@@ -73,13 +73,13 @@ def test_sessions_and_trust_go_on_while_the_old_key_counts(tmp_path: Path) -> No
 
         wait_until(lambda: status(NEW, token) == 200)
         assert status(old, token) == 200
-        newer = web_token(settings)
+        newer = CommandToken(settings).text()
         assert status(old, newer) == 200
 
         newest = f"{NEW}-and-newer"
         key_rotation.rotate(path, NEW, newest, datetime.datetime.now(datetime.UTC))
         settings.keyring.keys = ClusterKeys(newest)
-        last = web_token(settings)
+        last = CommandToken(settings).text()
         wait_until(lambda: status(newest, last) == 200)
         assert status(newest, token) == status(newest, newer) == 401
     finally:

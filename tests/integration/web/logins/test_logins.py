@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from quakegrid.access.principals import PrincipalRole
-from quakegrid.clients.web_tokens import WebTokensClient, web_token
+from quakegrid.clients.web.tokens import CommandToken
+from quakegrid.clients.web_tokens import WebTokensClient
 from quakegrid.settings import config
 from quakegrid.settings.credential_files import CredentialFile
 from tests.integration.web.logins.conftest import DAY, PASSWORD, TIMEOUT_S, Team
@@ -76,7 +77,7 @@ def test_login_of_qgis_works(team: Team) -> None:
 
         assert (right.status_code, right.text) == (200, "Successful login")
         name, *attributes = right.headers["set-cookie"].split("; ")
-        assert name.startswith("sessionid=qgw_")
+        assert name.startswith("__Host-sessionid=qgw_")
         assert set(attributes) == {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"}
         assert [job["id"] for job in web.get("/v1/calc/list").json()] == [
             team.jobs["shared"],
@@ -280,7 +281,7 @@ def test_token_outlives_no_credential(team: Team) -> None:
         cluster="lab", name="carl", role="user", id=issued.id, end_time=issued.end_time,
         dbserver=team.settings.dbserver_address, broker=team.settings.broker_address, proof=proof,
     )  # fmt: skip
-    token = web_token(config.settings_of(credential, team.settings.state_dir))
+    token = CommandToken(config.settings_of(credential, team.settings.state_dir)).text()
     with team.ask(token) as web:
         assert web.get("/accounts/me.json").json()["name"] == "carl"
         team.people.revoke("carl", issued.id)

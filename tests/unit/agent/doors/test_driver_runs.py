@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -273,20 +274,63 @@ def test_next_agent_without_auto_tells_the_ends(tmp_path: Path) -> None:
     play(scene)
 
 
-def test_driver_that_cannot_be_written_down_runs_all_the_same(tmp_path: Path) -> None:
-    """A full disk costs the resumption, not the calculation."""
+def test_driver_that_cannot_be_written_down_is_followed_while_its_agent_lives(tmp_path: Path) -> None:
+    """A full disk costs the resumption by the next agent, and no more."""
 
     async def scene() -> None:
         world = World(tmp_path)
         (tmp_path / driver_tickets.FOLDER).touch()
         world.run()
         await world.end(KILLED)
-        assert (world.ends, len(world.drivers.argvs)) == ([(KILLED, "")], 1)
+        assert (world.ends, world.drivers.argvs[1:]) == ([], [AGAIN])
+        await world.end(0)
+        assert world.ends == [(0, "")]
         world.drivers.refusals = 1
         with pytest.raises(errors.StateError):
             world.run()
 
     play(scene)
+
+
+def test_full_disk_costs_no_ticket_that_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that starts while nothing can be written leaves it to the next one as it was."""
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.run()
+        os.write(driver_tickets.left(tmp_path / "drivers")[0][0].jobs_fd, driver_tickets.PLACED + b"\n")
+        world.drivers.is_stopping = True
+        await world.end(4)
+        tickets = world.tickets
+
+        def refuse(path: Path, _data: bytes) -> None:
+            path.touch()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(driver_tickets, "_write_new", refuse)
+        for _ in range(2):  # an agent that dies as well
+            world = World(tmp_path)
+            world.runs.take_up()
+            await until(lambda world=world: world.drivers.argvs)
+            assert world.drivers.argvs == [AGAIN]
+            assert world.tickets == tickets
+            world.runs.stop()
+        assert world.run().ticket.path is None
+        assert world.tickets == tickets
+
+    play(scene)
+
+
+def test_ticket_that_is_not_whole_is_removed(tmp_path: Path) -> None:
+    """Its agent was killed while it wrote it, before there was a driver."""
+    folder = tmp_path / driver_tickets.FOLDER
+    folder.mkdir()
+    (folder / "one.driver.json").write_text('{"argv": [', encoding="utf-8")
+    (folder / "one.jobs").touch()
+    (folder / "two.driver.json").write_text("{}", encoding="utf-8")
+
+    assert driver_tickets.left(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_request_without_arguments_has_no_ticket(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from starlette.responses import PlainTextResponse
 
 from quakegrid import errors
 from quakegrid.access.principals import PrincipalRole
+from quakegrid.services.web import callers
+from quakegrid.services.web.access import cookies
 from quakegrid.services.web.access.gate import Gate
 from quakegrid.services.web.callers import Caller, Way
 from quakegrid.settings import config
@@ -20,6 +22,7 @@ from quakegrid.settings.web.access import WebAccess, WebMode, WebProxy
 
 ELSEWHERE, PROXY = "198.51.100.9", "10.0.0.5"
 ANNA = Caller(None, "anna", PrincipalRole.USER, Way.COOKIE)
+GOOD = f"{cookies.SECURE_NAME}=good"
 TEAM = WebAccess(WebMode.RESTRICTED, hosts=("quakes.example",))
 
 
@@ -28,6 +31,7 @@ class FakeLogins:
     """Knows one cookie."""
 
     is_down: bool = False
+    person: Caller = ANNA
     asked: list[str] = field(default_factory=list)
 
     async def find(self, token: str) -> Caller | None:
@@ -35,7 +39,7 @@ class FakeLogins:
         self.asked.append(token)
         if self.is_down:
             raise errors.PeerUnreachableError("the dbserver does not answer")
-        return ANNA if token == "good" else None
+        return self.person if token == "good" else None
 
     def holding(self, _token: str, _stream: object) -> Any:
         """Nothing ends here."""
@@ -101,11 +105,27 @@ def ask(
 def test_restricted_lets_in_who_is_known(settings: Settings) -> None:
     """By a cookie that counts, and nobody else."""
     assert ask(settings).status == 403
-    assert ask(settings, Cookie="sessionid=bad").status == 403
-    assert ask(settings, Cookie="sessionid=good").body == "anna user cookie https"
+    assert ask(settings, Cookie=f"{cookies.SECURE_NAME}=bad").status == 403
+    assert ask(settings, Cookie=GOOD).body == "anna user cookie https"
+    assert ask(settings, Cookie="sessionid=good").status == 403
     assert ask(settings, Authorization="Bearer good").status == 200
     assert ask(settings, Authorization="Bearer bad").status == 401
     assert ask(settings, Authorization="Basic good").status == 403
+
+
+@pytest.mark.parametrize("way", [Way.COOKIE, Way.TOKEN, Way.PROXY])
+@pytest.mark.parametrize("name", ["root", callers.own_name()])
+def test_name_of_the_services_is_nobodys_from_elsewhere(settings: Settings, name: str, way: Way) -> None:
+    """Their calculations run as the services' account, whose secret admins may have anyway."""
+    person = Caller(None, name, PrincipalRole.OPERATOR, way)
+    found = ask(settings, logins=FakeLogins(person=person), Cookie=GOOD)
+
+    assert (found.status, found.body[: len(name)]) == (403, name)
+    assert "only an admin" in found.body
+    assert ask(settings, "/login", logins=FakeLogins(person=person), Cookie=GOOD).body == "nobody https"
+    admin = replace(person, role=PrincipalRole.ADMIN)
+    assert ask(settings, logins=FakeLogins(person=admin), Cookie=GOOD).status == 200
+    assert callers.may_have_name(Caller(0, name))
 
 
 def test_open_addresses_need_nobody(settings: Settings) -> None:
@@ -113,10 +133,10 @@ def test_open_addresses_need_nobody(settings: Settings) -> None:
     down = FakeLogins(is_down=True)
     for path in ("/health", "/login", "/accounts/login/", "/static/style.css"):
         assert ask(settings, path).body == "nobody https"
-        assert ask(settings, path, logins=down, Cookie="sessionid=good").status == 200
+        assert ask(settings, path, logins=down, Cookie=GOOD).status == 200
     for path in ("/healthy", "/v1/calc/list", "/static", "/accounts"):
         assert ask(settings, path).status != 200
-    assert ask(settings, logins=down, Cookie="sessionid=good").status == 503
+    assert ask(settings, logins=down, Cookie=GOOD).status == 503
 
 
 @pytest.mark.parametrize(("mode", "status"), [(WebMode.PUBLIC, 200), (WebMode.READ_ONLY, 200)])
@@ -139,7 +159,7 @@ def test_plain_http_from_elsewhere_is_refused_in_words(settings: Settings) -> No
     """Where proxies speak TLS; theirs is let in, and so are their words."""
     access = replace(TEAM, proxies=(WebProxy(PROXY),))
     behind = replace(settings, web_access=access)
-    forwarded = {"X_Forwarded_For": "203.0.113.1", "X_Forwarded_Proto": "https", "Cookie": "sessionid=good"}
+    forwarded = {"X_Forwarded_For": "203.0.113.1", "X_Forwarded_Proto": "https", "Cookie": GOOD}
 
     refused = ask(behind, scheme="http", **forwarded)
     passed = ask(behind, scheme="http", source=PROXY, **forwarded)
@@ -157,12 +177,12 @@ def test_plain_http_from_elsewhere_is_refused_in_words(settings: Settings) -> No
 )  # fmt: skip
 def test_own_names_and_addresses_are_known(settings: Settings, host: str, status: int) -> None:
     """Those of the settings, and the one to which the connection came."""
-    assert ask(settings, Host=host, Cookie="sessionid=good").status == status
+    assert ask(settings, Host=host, Cookie=GOOD).status == status
 
 
 def test_origin_has_to_be_of_the_same_kind(settings: Settings) -> None:
     """A page that somebody has changed on its way over plain HTTP is another site's."""
-    good = {"Cookie": "sessionid=good"}
+    good = {"Cookie": GOOD}
 
     assert ask(settings, Origin="https://quakes.example:8800", **good).status == 200
     assert ask(settings, Origin="http://quakes.example:8800", **good).status == 403

@@ -89,13 +89,15 @@ def test_process_of_this_machine_is_known_by_the_kernel() -> None:
 )
 def test_cookie_is_read(text: str, token: str) -> None:
     """One of them, or none."""
-    assert cookies.read({"cookie": text}) == token
-    assert cookies.read({}) == ""
+    assert cookies.read({"cookie": text}, is_secure=False) == token
+    assert cookies.read({"cookie": text.replace("sessionid", "__Host-sessionid")}, is_secure=True) == token
+    assert cookies.read({"cookie": text}, is_secure=True) == ""
+    assert cookies.read({}, is_secure=True) == ""
 
 
 def test_cookie_is_closed_to_scripts_and_other_sites() -> None:
     """And to plain HTTP where there is TLS."""
-    assert cookies.begin("a", is_secure=True) == "sessionid=a; HttpOnly; Path=/; SameSite=Lax; Secure"
+    assert cookies.begin("a", is_secure=True) == "__Host-sessionid=a; HttpOnly; Path=/; SameSite=Lax; Secure"
     assert cookies.begin("a", is_secure=False) == "sessionid=a; HttpOnly; Path=/; SameSite=Lax"
     assert "Max-Age=0" in cookies.end(is_secure=True)
 

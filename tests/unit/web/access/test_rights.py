@@ -64,6 +64,7 @@ ALL = {
     "GET /calculations",
     "GET /calculations/N",
     "GET /calculations/N/tasks",
+    "GET /calculations/N/compare/T",
     "GET /cluster",
     "GET /cluster/rights.json",
     "GET /examination",
@@ -99,6 +100,7 @@ SEE = {
     "GET /calculations/N/pictures.json",
     "GET /calculations/N/pictures/T.json",
     "GET /calculations/N/report.json",
+    "GET /calculations/N/compare/T.json",
 }
 OWNERS = {"GET /v1/calc/N/job_zip"}
 OWNERS_WRITING = {
@@ -124,6 +126,7 @@ ROUTES = [route for route in app.all_routes() if isinstance(route, Route)]
 def text_of(route: Route, job: object = "N") -> str:
     """A route as the list above has it."""
     path = route.path.replace("{job_id:int}", str(job))
+    path = path.replace("{other_id:int}", "T" if job == "N" else str(OWN))
     for name in ("tag", "lines", "what:path", "kind", "sha256", "host", "order"):
         path = path.replace(f"{{{name}}}", "T")
     assert route.methods

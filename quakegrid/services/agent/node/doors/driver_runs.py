@@ -98,7 +98,7 @@ class DriverRun:
             return False
         # Also by the broker, as it may after an abort: then the next driver finds the job aborted, and ends.
         is_killed = code > 128 and code not in _TOLD_TO_END and not self._runs.drivers.was_ended(self._name)
-        return code == errors.EXIT_AGAIN or (is_killed and self.ticket.path is not None)
+        return code == errors.EXIT_AGAIN or (is_killed and self.ticket.is_kept)
 
     async def _again(self, code: int) -> None:
         """Start the next driver; end like the last one if that cannot be."""
@@ -217,13 +217,12 @@ class DriverRuns:
                 continue
             await self._resume(old, request)
 
-    async def _resume(self, old: DriverTicket, request: Request) -> None:
-        ticket = DriverTicket.written(self._folder, request)
+    async def _resume(self, ticket: DriverTicket, request: Request) -> None:
+        """Resume with the ticket as it is: another one could not be written on a full disk."""
         ours, theirs = socket.socketpair()
         ours.close()
         run = DriverRun(self, request, ticket, theirs.detach(), _ignore)
-        ticket.note(old.job_ids)
-        old.remove()
+        ticket.begin_again()
         try:
             await run.resume()
         except errors.QuakeGridError as exc:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,23 +29,31 @@ Request = dict[str, Any]
 
 @dataclass(slots=True)
 class DriverTicket:
-    """A list of jobs, open for a driver; and where the request is written down, None if it is not."""
+    """A list of jobs, open for a driver.
+
+    Args:
+        jobs_fd: the list.
+        path: where the request is written down; None if it is not.
+        is_kept: whether a driver that dies is followed by another one.
+    """
 
     jobs_fd: int
     path: Path | None = None
+    is_kept: bool = True
+    _earlier_places: int = 0
 
     @classmethod
-    def unwritten(cls) -> Self:
-        """For a driver that nobody starts again.
+    def unwritten(cls, *, is_kept: bool = False) -> Self:
+        """For a driver that nobody starts again when its agent has died.
 
         Raises:
             OSError: there is no descriptor left.
         """
-        return cls(os.memfd_create("driver_jobs", os.MFD_CLOEXEC))
+        return cls(os.memfd_create("driver_jobs", os.MFD_CLOEXEC), is_kept=is_kept)
 
     @classmethod
     def written(cls, folder: Path, request: Request) -> Self:
-        """For a driver that is started again if it dies. On a full disk it is not.
+        """For a driver that is started again if it dies. After a full disk the next agent does not do so.
 
         Raises:
             OSError: there is no descriptor left.
@@ -59,21 +66,27 @@ class DriverTicket:
             return cls(os.open(_jobs_path(path), flags, 0o600), path)
         except OSError as exc:
             log.warning("driver_not_written_down reason=%s", exc)
-            return cls.unwritten()
+            with contextlib.suppress(OSError):
+                _remove(path)
+            return cls.unwritten(is_kept=True)
 
     @property
     def job_ids(self) -> list[int]:
         """The ids that the driver has written, each once."""
         return list(dict.fromkeys(_ids(self.jobs_fd)))[:MAX_JOBS]
 
-    def note(self, job_ids: Sequence[int]) -> None:
-        """Write ids as a driver does."""
-        os.write(self.jobs_fd, b"".join(b"%d\n" % job_id for job_id in job_ids))
+    def begin_again(self) -> None:
+        """Another driver gets the list: its jobs have no place. Nothing is written: the disk may be full."""
+        self._earlier_places = self._place_count
 
     @property
     def has_place(self) -> bool:
         """Whether the jobs have their place in the queue, as the driver has written."""
-        return PLACED in os.pread(self.jobs_fd, 40 * MAX_JOBS, 0).split()
+        return self._place_count > self._earlier_places
+
+    @property
+    def _place_count(self) -> int:
+        return os.pread(self.jobs_fd, 40 * MAX_JOBS, 0).split().count(PLACED)
 
     def close(self) -> None:
         """Let go of the files; they stay for the next agent."""
@@ -85,17 +98,21 @@ class DriverTicket:
         """The driver has ended for good."""
         self.close()
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
-            _jobs_path(self.path).unlink(missing_ok=True)
+            _remove(self.path)
 
 
 def left(folder: Path) -> list[tuple[DriverTicket, Request]]:
     """The tickets that an earlier agent has left, with their requests; those of the oldest jobs first."""
     found = []
     for path in folder.glob(f"*{_SUFFIX}"):
-        with contextlib.suppress(OSError, ValueError):
+        try:
             request = json.loads(path.read_bytes())
             jobs = os.open(_jobs_path(path), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except (FileNotFoundError, ValueError):  # its agent died while it wrote it: there was no driver yet
+            _remove(path)
+        except OSError as exc:
+            log.warning("driver_not_taken_up path=%s reason=%s", path, exc)
+        else:
             found.append((DriverTicket(jobs, path), request))
     for ticket, _request in found:
         if not ticket.job_ids:  # it had not made a job
@@ -112,6 +129,12 @@ def _ids(fd: int) -> list[int]:
 
 def _jobs_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(_SUFFIX) + ".jobs")
+
+
+def _remove(path: Path) -> None:
+    """Remove both files of a ticket."""
+    path.unlink(missing_ok=True)
+    _jobs_path(path).unlink(missing_ok=True)
 
 
 def _write_new(path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from quakegrid.errors import QuakeGridError
+from quakegrid.services.agent.node.doors.preparation import START
 from quakegrid.services.agent.node.drivers import DriverFiles, Drivers
 from quakegrid.services.agent.rules.persons import Account
 
@@ -54,7 +55,9 @@ class Notifications:
         """Tell the ends of the jobs of a driver that has ended, if wanted."""
         targets = [*request["notify"], *self._for_all]
         if job_ids and targets:
-            self._begin(request | {"job_ids": list(job_ids), "notify": targets})
+            is_sent = request["argv"][:1] == [START]
+            more = {"job_ids": list(job_ids), "notify": targets, "is_from_elsewhere": is_sent}
+            self._begin(request | more)
 
     def take_up(self) -> None:
         """Tell what an earlier agent could not tell."""

@@ -18,11 +18,13 @@ from pathlib import Path
 
 from quakegrid.settings.sections import ENGINE
 
-# The distributions whose code a template loads, with their packages.
+# The distributions whose code a template loads, with their packages. The engine works without the last two.
 SOURCES = {
     "openquake-engine": ("openquake",),
     "numpy": ("numpy",),
     "numba": ("numba",),
+    "networkx": ("networkx",),
+    "onnxruntime": ("onnxruntime",),
     "quakegrid": ("quakegrid", "services"),
 }
 

@@ -3,6 +3,7 @@ import { byId, element, follow, jobOfRow, megabytes, moment, progress, seconds, 
 const jobs = new Map();
 const older = new Map(); // those that are not followed any more, as they were when they were asked for
 const PAGE = 200;
+const chosen = new Set(); // ids of those that are to be compared: two
 let sessions = new Map();
 let tagged = null; // ids of those with the chosen tag, or null for all
 
@@ -15,9 +16,13 @@ function row(job) {
   const session = sessions.get(job.id);
   const state = element("td", { text: job.state, className: `state ${job.state}` });
   if (job.state_reason) state.title = job.state_reason;
+  const box = element("input", { type: "checkbox", "aria-label": `Compare calculation ${job.id}`, "data-key": `box ${job.id}` });
+  box.checked = chosen.has(job.id);
+  box.addEventListener("change", () => choose(job.id, box.checked));
   return element(
     "tr", {},
-    element("td", {}, element("a", { text: String(job.id), href: `/calculations/${job.id}` })),
+    element("td", {}, box),
+    element("td", {}, element("a", { text: String(job.id), href: `/calculations/${job.id}`, "data-key": `link ${job.id}` })),
     state,
     element("td", {}, ...(session ? [progress(session)] : [])),
     element("td", { text: job.description }),
@@ -38,8 +43,23 @@ function isWanted(job) {
 
 function draw() {
   const wanted = [...new Map([...older, ...jobs]).values()].filter(isWanted).sort((one, other) => other.id - one.id);
+  const focused = document.activeElement?.dataset.key;
   byId("jobs").replaceChildren(...wanted.map(row));
+  if (focused) byId("jobs").querySelector(`[data-key="${focused}"]`)?.focus({ preventScroll: true });
   byId("none").hidden = wanted.length > 0;
+}
+
+/** Choose a calculation to be compared, or not; of three the one that was chosen first is let go. */
+function choose(id, isChosen) {
+  if (isChosen) chosen.add(id);
+  else chosen.delete(id);
+  if (chosen.size > 2) chosen.delete(chosen.values().next().value);
+  const [one, other] = [...chosen].sort((first, second) => first - second);
+  byId("compare").hidden = chosen.size < 2;
+  byId("compare").textContent = `Compare ${one} and ${other}`;
+  byId("compare").href = `/calculations/${one}/compare/${other}`;
+  byId("compare-words").textContent = chosen.size === 1 ? "Choose another one to compare it with." : "";
+  draw();
 }
 
 const connected = (isConnected) =>

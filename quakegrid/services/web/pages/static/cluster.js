@@ -10,7 +10,7 @@ let sessions = new Map();
 const colourOf = (sessionId) => `line-${Number(sessionId) % COLOURS}`;
 
 /** What a session is for people: its calculations, or its number. */
-const called = (session) => (session.job_ids.length ? `calculation ${session.job_ids.join(", ")}` : `session ${session.session_id}`);
+const called = (session) => (session.job_ids.length ? `calculation ${session.job_ids.join(", ")}` : `session ${session.session_id}${session.is_of_others ? " of somebody else" : ""}`);
 
 /** A square for each core: those with a worker in the colour of its session, paler where it does not work. */
 function cores(node) {
@@ -100,11 +100,12 @@ async function ask(host, what) {
 
 function sessionRow(session) {
   const jobs = session.job_ids.map((id) => element("a", { text: String(id), href: `/calculations/${id}` }));
-  const behind = session.ahead_job_ids?.length ? `, behind ${session.ahead_job_ids.join(", ")}` : "";
+  const ahead = session.ahead_job_ids.length === session.ahead_count ? session.ahead_job_ids.join(", ") : counted(session.ahead_count, "calculation");
+  const behind = session.ahead_count ? `, behind ${ahead}` : "";
   const state = session.wait_reason ? `${session.state}: ${session.wait_reason}` : session.state + behind;
   return element(
     "tr", {},
-    element("td", {}, ...(jobs.length ? jobs : [`session ${session.session_id}`])),
+    element("td", {}, ...(jobs.length ? jobs : [called(session)])),
     element("td", { text: session.user_name }),
     element("td", { text: state }),
     element("td", { text: String(session.core_count), className: "number" }),
@@ -141,7 +142,7 @@ function draw(fleet) {
 }
 
 /** Those that execute, then the queue in its order. */
-const inOrder = (one, other) => (one.ahead_job_ids?.length ?? 0) - (other.ahead_job_ids?.length ?? 0) || one.session_id - other.session_id;
+const inOrder = (one, other) => one.ahead_count - other.ahead_count || one.session_id - other.session_id;
 
 let newest = null;
 follow("/live/fleet", {

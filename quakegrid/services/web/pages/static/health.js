@@ -69,6 +69,14 @@ function drawDatabase(database) {
   byId("database").replaceChildren(...facts.map(([name, value]) => element("div", { className: ["File", "Last backup"].includes(name) ? "wide" : "" }, element("dt", { text: name }), element("dd", { text: value }))));
 }
 
+/** When the certificates end that browsers and programs are shown. */
+function drawCertificates(certificates) {
+  byId("certificates-box").hidden = certificates.length === 0;
+  byId("certificates").replaceChildren(...certificates.map((each) => element("tr", {},
+    element("td", { text: each.what }), element("td", { text: each.end_s === null ? "with the authkey" : moment(each.end_s), className: each.is_soon ? "failed" : "" }),
+    element("td", { text: each.is_soon ? "ends soon: put another one where [web] certificate says" : each.is_renewed ? "renews itself" : "", className: "soft" }))));
+}
+
 async function examine() {
   byId("again").disabled = true;
   byId("when").textContent = "The nodes are being examined ...";
@@ -82,6 +90,7 @@ async function examine() {
   drawFindings(found.doctor);
   drawServices(found.services);
   drawDatabase(found.database);
+  drawCertificates(found.certificates);
 }
 
 byId("again").addEventListener("click", () => { examine(); showPeople(); });

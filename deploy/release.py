@@ -1,0 +1,137 @@
+"""Makes a release in this checkout: `make release VERSION=1.2.0`.
+
+Arranges what CHANGELOG.md has under "Unreleased" by Added, Changed, Fixed and Removed below the version's
+heading, writes the version into the package, commits and tags, and builds the sdist and the wheel into `dist/`,
+with check sums. Nothing is pushed or published. Who builds the same tag again gets the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DIST = ROOT / "dist"
+CHANGELOG = ROOT / "CHANGELOG.md"
+PACKAGE = ROOT / "quakegrid" / "__init__.py"
+UNRELEASED = "## Unreleased\n"
+KINDS = ("Added", "Changed", "Fixed", "Removed")
+VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_HEADING = re.compile(r"^### (\w+)(?: and \w+)?(?:: (.+))?$", re.MULTILINE)
+_LINE = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
+
+
+class ReleaseError(Exception):
+    """Why there is no release; the words are for the person who asked for it."""
+
+
+def arranged(entries: str) -> str:
+    """Entries of a changelog by kind, in the order that they had within it.
+
+    Args:
+        entries: sections "### KIND" or "### KIND: subject".
+    Raises:
+        ReleaseError: a section is of no kind that there is, or there is none.
+    """
+    parts = _HEADING.split(entries)
+    if parts[0].strip() or len(parts) == 1:
+        raise ReleaseError("CHANGELOG.md has no sections under Unreleased, or text before the first")
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for kind, subject, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        if kind not in found:
+            raise ReleaseError(f"CHANGELOG.md: a section is called {kind!r}; there are {', '.join(KINDS)}")
+        title = f"#### {subject[0].upper()}{subject[1:]}\n\n" if subject else ""
+        # Entries without a subject come before those that have one.
+        found[kind].insert(len(found[kind]) if subject else 0, f"{title}{text.strip()}\n")
+    return "\n".join(f"### {kind}\n\n" + "\n".join(texts) for kind, texts in found.items() if texts)
+
+
+def released(changelog: str, version: str, day: str) -> str:
+    """The changelog in which what was unreleased is a version."""
+    before, mark, rest = changelog.partition(UNRELEASED)
+    if not mark:
+        raise ReleaseError("CHANGELOG.md has no section Unreleased")
+    entries, next_heading, older = rest.partition("\n## ")
+    return f"{before}{UNRELEASED}\n## {version} - {day}\n\n{arranged(entries)}{next_heading}{older}"
+
+
+def with_version(source: str, version: str) -> str:
+    """The package's `__init__.py` with this version, which is higher than its own."""
+    if not VERSION.fullmatch(version):
+        raise ReleaseError(f"{version!r} is no version; write three numbers, such as 1.2.0")
+    (earlier,) = _LINE.findall(source)
+    if numbers(version) <= numbers(earlier):
+        raise ReleaseError(f"{version} is not higher than {earlier}, which this checkout has")
+    return _LINE.sub(f'__version__ = "{version}"', source)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """A version as numbers that can be compared."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def build(folder: Path, epoch_s: int) -> list[Path]:
+    """The sdist, and the wheel that is built from it; the same bytes for the same sources and time.
+
+    Args:
+        folder: gets the files.
+        epoch_s: the time that files in the archives have.
+    """
+    uv = ROOT / ".venv" / "tools" / "bin" / "uv"
+    # The builder is the one of the lock, so that it cannot change between two builds.
+    options = ["--quiet", "--no-build-isolation", "--python", sys.executable, "--out-dir", str(folder)]
+    environ = os.environ | {"SOURCE_DATE_EPOCH": str(epoch_s)}
+    subprocess.run([uv, "build", *options, str(ROOT)], env=environ, check=True)
+    return sorted(path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz")))
+
+
+def check_sums(paths: list[Path]) -> str:
+    """Lines as `sha256sum --check` reads them."""
+    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths)
+
+
+def _git(*args: str) -> str:
+    return subprocess.run(["git", *args], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def release(version: str) -> list[Path]:
+    """Make the release; returns its files."""
+    # The sdist would have files that git does not know, too.
+    if _git("status", "--porcelain"):
+        raise ReleaseError("the checkout has changes or files that git does not know; commit or remove them")
+    source = with_version(PACKAGE.read_text(encoding="utf-8"), version)
+    text = released(CHANGELOG.read_text(encoding="utf-8"), version, datetime.now(UTC).date().isoformat())
+    PACKAGE.write_text(source, encoding="utf-8")
+    CHANGELOG.write_text(text, encoding="utf-8")
+    _git("commit", "--quiet", "--message", f"Release {version}", "--", str(PACKAGE), str(CHANGELOG))
+    _git("tag", "--annotate", f"v{version}", "--message", f"QuakeGrid {version}")
+    DIST.mkdir(exist_ok=True)
+    for left in DIST.iterdir():
+        left.unlink()
+    paths = build(DIST, int(_git("log", "-1", "--format=%ct")))
+    (DIST / "SHA256SUMS").write_text(check_sums(paths), encoding="utf-8")
+    return paths
+
+
+def main(argv: list[str]) -> int:
+    """Release, or say why not."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.release", description=__doc__)
+    parser.add_argument("version", help="three numbers, higher than the version that the checkout has")
+    try:
+        paths = release(parser.parse_args(argv).version)
+    except ReleaseError as exc:
+        print(f"release: {exc}", file=sys.stderr)
+        return 2
+    print("\n".join(str(path.relative_to(ROOT)) for path in paths))
+    print("committed and tagged here; nothing is pushed or published")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

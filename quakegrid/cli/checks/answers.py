@@ -1,0 +1,79 @@
+"""Asks the engine for an answer: in a driver of this machine's agent, or in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from quakegrid import errors
+from quakegrid.clients import drivers
+
+if TYPE_CHECKING:
+    from quakegrid.settings.config import Settings
+
+OWN_PROCESS = "quakegrid.engine.checks"
+
+
+def ask(settings: Settings, name: str, *args: str) -> dict[str, Any]:
+    """The answer of a driver.
+
+    Args:
+        settings: of the cluster, whose agent runs on this machine.
+        name: of what is asked; `quakegrid.engine.web.views` has them.
+        *args: of it.
+    Raises:
+        QuakeGridError: the engine has none, with its words; or no agent runs here.
+    """
+    found: dict[str, Any] = {}
+    refusal = ""
+
+    def take(event: dict[str, Any]) -> None:
+        nonlocal refusal
+        if event["event"] == "answer":
+            found.update(event)
+        elif event["event"] == "error":
+            refusal = str(event["message"])
+
+    code = drivers.run_driver(settings, ["ask", name, *args], mode="run", on_event=take)
+    if not found:
+        raise _error(code, refusal or f"the driver ended with exit code {code}, without an answer")
+    return found
+
+
+def ask_own_process(asked: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    """The answer of the engine of this environment, in a process of its own.
+
+    Args:
+        asked: as `quakegrid.engine.checks` takes it.
+        timeout_s: how long it may take.
+    Raises:
+        QuakeGridError: it took longer, or ended without an answer.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", OWN_PROCESS, json.dumps(dict(asked))]
+    environ = {**os.environ, "OQ_DISTRIBUTE": "no"}
+    try:
+        done = subprocess.run(
+            command, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise errors.QuakeGridError(
+            f"the engine has not read the inputs within {timeout_s:g} s; --timeout gives it more time"
+        ) from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise errors.QuakeGridError(f"the engine could not check it: {last}")
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _error(code: int, words: str) -> errors.QuakeGridError:
+    kinds = {
+        errors.EXIT_USAGE: errors.UsageError,
+        errors.EXIT_UNREACHABLE: errors.PeerUnreachableError,
+    }
+    return kinds.get(code, errors.QuakeGridError)(words)

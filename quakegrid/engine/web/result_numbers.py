@@ -1,0 +1,252 @@
+"""The numbers that a calculation has computed, as a plain file, and how those of two calculations differ.
+
+The numbers of each calculation are written as its owner, who alone may read its datastore. They are compared
+as the account of the service, which then reads plain numbers only: a datastore that somebody has made up
+could name other files, or break the library that reads it.
+
+A file begins with a line of JSON; after it come numbers of eight bytes, as the line has their places.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from quakegrid import errors
+
+NUMBER: np.dtype[Any] = np.dtype("<f8")
+# Of one dataset, and of all of a calculation; of a larger one only the first numbers are compared.
+MOST_OF_ONE = 4 << 20
+MOST_NUMBERS = 64 << 20
+MOST_DATASETS = 400
+BLOCK = 1 << 18
+MOST_HEAD_BYTES = 4 << 20
+# Larger inputs are compared by their size only.
+MOST_INPUT_BYTES = 256 << 20
+MOST_INPUTS = 1000
+# Of outputs that are inputs, or texts.
+_NO_RESULTS = frozenset(
+    {"input", "job", "exposure", "fullreport", "site_model", "vulnerability", "fragility"}
+)
+_KINDS = "fiub"
+
+
+@dataclass(slots=True)
+class Difference:
+    """How the numbers of one name differ in two calculations.
+
+    Args:
+        count: of numbers that were compared.
+        differing: those of them that are not the same.
+        largest: between two numbers.
+        largest_relative: as a share of the larger one.
+    """
+
+    count: int = 0
+    differing: int = 0
+    largest: float = 0.0
+    largest_relative: float = 0.0
+
+    def take(self, one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> None:
+        """Take as many numbers of each. What is no number is the same as what is none."""
+        is_other = (one != other) & ~(np.isnan(one) & np.isnan(other))
+        self.count += one.size
+        self.differing += int(np.count_nonzero(is_other))
+        ours, theirs = one[is_other], other[is_other]
+        is_finite = np.isfinite(ours) & np.isfinite(theirs)
+        ours, theirs = ours[is_finite], theirs[is_finite]
+        if ours.size:
+            with np.errstate(over="ignore"):
+                apart = np.abs(ours - theirs)
+                relative = apart / np.maximum(np.abs(ours), np.abs(theirs))
+            self.largest = max(self.largest, float(apart.max()))
+            self.largest_relative = max(self.largest_relative, float(relative.max()))
+
+
+def write(datasets: Mapping[str, Any], inputs: Any, path: Path) -> None:
+    """Write numbers of a datastore to a file.
+
+    Args:
+        datasets: by the names that people see; each has a shape, and gives its numbers by slices.
+        inputs: names of files, in lists and dictionaries, as the engine's parameters have them.
+        path: of the file, which is new.
+    """
+    places: list[dict[str, Any]] = []
+    left = MOST_NUMBERS
+    for name in sorted(datasets)[:MOST_DATASETS]:
+        shape = [int(size) for size in datasets[name].shape]
+        count = min(math.prod(shape), MOST_OF_ONE, left)
+        places.append({"name": name, "shape": shape, "count": count, "first": MOST_NUMBERS - left})
+        left -= count
+    head = {"inputs": _digests(inputs), "places": places, "left_out": max(0, len(datasets) - MOST_DATASETS)}
+    with path.open("wb") as file:
+        file.write(json.dumps(head).encode() + b"\n")
+        for place in places:
+            _write_first(datasets[place["name"]], place["count"], file)
+
+
+def _write_first(dataset: Any, count: int, file: BinaryIO) -> None:
+    for block in _blocks(dataset, ()):
+        if count <= 0:
+            return
+        file.write(np.ascontiguousarray(block.ravel()[:count], NUMBER).tobytes())
+        count -= block.size
+
+
+def _blocks(dataset: Any, place: tuple[int, ...]) -> Iterator[np.ndarray[Any, Any]]:
+    """The numbers of a dataset in their order, some at a time."""
+    shape = dataset.shape[len(place) :]
+    if not shape:
+        yield np.asarray(dataset[place])
+        return
+    row_size = math.prod(shape[1:])
+    if row_size > BLOCK:
+        for index in range(shape[0]):
+            yield from _blocks(dataset, (*place, index))
+        return
+    step = max(1, BLOCK // max(1, row_size))
+    for start in range(0, shape[0], step):
+        yield np.asarray(dataset[(*place, slice(start, start + step))])
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of a table of HDF5."""
+
+    table: Any
+    name: str
+    shape: tuple[int, ...]
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.table.fields(self.name)[place]
+
+
+def results_of(group: Any, exportable: Collection[str]) -> dict[str, Any]:
+    """The results in an open datastore that are numbers, by their names; a column counts as one.
+
+    Args:
+        group: of HDF5.
+        exportable: names of the engine's outputs.
+    """
+    found: dict[str, Any] = {}
+
+    def visit(name: str, node: Any) -> None:
+        top = name.partition("/")[0]
+        is_result = top in exportable or top.endswith(("-rlzs", "-stats"))
+        if not is_result or top in _NO_RESULTS or not hasattr(node, "dtype"):
+            return
+        if node.dtype.kind in _KINDS:
+            found[name] = node
+        for field, (kind, *_place) in (node.dtype.fields or {}).items():
+            if kind.base.kind in _KINDS:
+                found[f"{name}/{field}"] = _Column(node, field, (*node.shape, *kind.shape))
+
+    group.visititems(visit)
+    return found
+
+
+def _digests(inputs: Any) -> dict[str, str]:
+    """The contents of input files in few characters, by the files' names."""
+    found: dict[str, str] = {}
+    for path in _files_in(inputs):
+        if len(found) >= MOST_INPUTS:
+            break
+        try:
+            size = path.stat().st_size
+            found[path.name] = f"{size} bytes"
+            if size <= MOST_INPUT_BYTES:
+                with path.open("rb") as file:
+                    found[path.name] += f", SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+        except OSError:
+            found[path.name] = "gone"
+    return found
+
+
+def _files_in(value: Any) -> Iterator[Path]:
+    if isinstance(value, str):
+        if Path(value).is_absolute():
+            yield Path(value)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _files_in(each)
+    elif isinstance(value, list | tuple | set):
+        for each in value:
+            yield from _files_in(each)
+
+
+def compare(one_fd: int, other_fd: int) -> dict[str, Any]:
+    """How two calculations differ, as JSON can have it.
+
+    Args:
+        one_fd: file of the numbers of one calculation.
+        other_fd: that of the other.
+    Raises:
+        UsageError: a file is none that `write` has written.
+    """
+    one, other = _Numbers(one_fd), _Numbers(other_fd)
+    names = [name for name in one.places if name in other.places]
+    return {
+        "inputs": _other_texts(one.head["inputs"], other.head["inputs"]),
+        "results": [_compared(name, one, other) for name in names],
+        "only": [sorted(one.places.keys() - other.places), sorted(other.places.keys() - one.places)],
+        "left_out": [one.head["left_out"], other.head["left_out"]],
+    }
+
+
+def _other_texts(one: Mapping[str, str], other: Mapping[str, str]) -> list[dict[str, Any]]:
+    names = sorted({*one, *other})
+    return [
+        {"name": name, "values": [one.get(name), other.get(name)]}
+        for name in names
+        if one.get(name) != other.get(name)
+    ]
+
+
+def _compared(name: str, one: _Numbers, other: _Numbers) -> dict[str, Any]:
+    shapes = [one.places[name]["shape"], other.places[name]["shape"]]
+    told = {"name": name, "shapes": shapes, "size": math.prod(shapes[0])}
+    if shapes[0] != shapes[1]:
+        return told | {"is_same": False}
+    found = Difference()
+    for ours, theirs in zip(one.blocks(name), other.blocks(name), strict=False):
+        size = min(ours.size, theirs.size)
+        found.take(ours[:size], theirs[:size])
+    return told | {"is_same": found.differing == 0, **asdict(found)}
+
+
+class _Numbers:
+    """A file that `write` has written.
+
+    Args:
+        number: of its descriptor.
+    Raises:
+        UsageError: it is none.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        first, is_whole, _ = os.pread(number, MOST_HEAD_BYTES, 0).partition(b"\n")
+        try:
+            self.head = json.loads(first)
+            self.places: dict[str, Any] = {place["name"]: place for place in self.head["places"]}
+        except (ValueError, KeyError, TypeError):
+            is_whole = b""
+        if not is_whole:
+            raise errors.UsageError("the numbers of a calculation cannot be read")
+        self._begin = len(first) + 1
+
+    def blocks(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
+        """The numbers of a name in their order, some at a time."""
+        place = self.places[name]
+        for start in range(0, place["count"], BLOCK):
+            size = min(BLOCK, place["count"] - start) * NUMBER.itemsize
+            at = self._begin + (place["first"] + start) * NUMBER.itemsize
+            yield np.frombuffer(os.pread(self._number, size, at), NUMBER)

@@ -1,0 +1,1 @@
+"""Optional parts of the engine: what a calculation says that lacks one."""

@@ -1,0 +1,1 @@
+"""The manual as tests see it: its pages and blocks, a shell that runs them, and what is generated."""

@@ -1,0 +1,1 @@
+"""The tutorial for machines that share nothing, typed word by word on four machines."""

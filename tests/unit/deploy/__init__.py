@@ -1,0 +1,1 @@
+"""How releases are made: `deploy/release.py`."""

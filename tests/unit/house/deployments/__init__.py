@@ -1,0 +1,1 @@
+"""Files that start clusters, beside those of Kubernetes."""

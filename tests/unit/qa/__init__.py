@@ -1,0 +1,1 @@
+"""Tests of the tool that runs all of the engine's QA data."""

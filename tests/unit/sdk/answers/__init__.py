@@ -1,0 +1,1 @@
+"""Tests of what calls are known by, and of the journal that answers them."""

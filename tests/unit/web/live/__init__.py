@@ -1,0 +1,1 @@
+"""What changes while one looks: feeds, frames, and what somebody sees of others."""
