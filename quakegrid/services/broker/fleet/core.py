@@ -56,8 +56,6 @@ from quakegrid.settings.hosts import HostCores
 # How long a session keeps its cores when there are fewer cores than sessions that have tasks.
 TURN_S = 30
 SECOND_S = 1.0
-# How long a lane may have a worker that no agent has told of: twice as long as a node may be silent.
-STRANGE_S = 30
 
 
 @dataclass(slots=True)
@@ -192,7 +190,7 @@ class Fleet:
         actions = self._nodes.pass_second()
         for session in self.sessions.values():
             session.pass_second()
-            actions += self._lose_strangers(session)
+            actions += deaths.lose_strangers(session, self.workers, self.run_name)
             if session.deaths:
                 actions += deaths.check_session(session, self._nodes.usable_by(session))
         self.workers.pass_second()
@@ -201,22 +199,6 @@ class Fleet:
             self._turn_s = 0
             self._placement.end_turn()
         return actions
-
-    def _lose_strangers(self, session: FleetSession) -> list[LoseWorker]:
-        """Give up workers of an earlier broker that a lane has and no agent tells of.
-
-        They ended before this broker reached their agent; the ends of its own workers it has told.
-        """
-        unknown = sorted(session.busy_worker_ids - self.workers.keys())
-        strange = [name for name in unknown if not name.startswith(f"{self.run_name}-")]
-        session.strange_s = {name: session.strange_s.get(name, 0) + 1 for name in strange}
-        return [
-            LoseWorker(
-                WorkerEnd(session.session_id, name, "no agent has it", is_clean=False, is_blameless=True)
-            )
-            for name, seconds in session.strange_s.items()
-            if seconds % STRANGE_S == 0
-        ]
 
     def _on_session_requested(self, event: SessionRequested) -> list[Action]:
         if event.session_id in self.sessions:

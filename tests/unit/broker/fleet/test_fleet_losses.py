@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from quakegrid.services.broker.fleet import events as fleet
-from quakegrid.services.broker.fleet.core import STRANGE_S, Fleet
+from quakegrid.services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet.deaths import STRANGE_S
 from quakegrid.services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
 from quakegrid.settings.hosts import HostCores
 from tests.support.fleets import ended, step
