@@ -28,6 +28,8 @@ class DriverSocket:
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._dealer: zmq.Socket[bytes] | None = None
         self._is_message_here = False  # the last `wait` has seen one
+        # A new connection is there, and its lane's hello is to come; whoever takes the hello clears it.
+        self.awaits_hello = False
 
     def connect(self, endpoint: str, keys: DoorKeys, identity: bytes) -> None:
         """Connect to a lane; arguments as of `lane_sockets.connect_dealer`."""
@@ -52,6 +54,7 @@ class DriverSocket:
         received = receive(self._dealer)
         while received is not None and lane_sockets.is_probe(received):
             self.send([lane_sockets.PROBE])
+            self.awaits_hello = True
             received = lane_sockets.receive_frames(self._dealer)
         return received
 

@@ -85,7 +85,7 @@ class LaneClient:
         end_s, is_woken = time.monotonic() + self._patience.hello_s, False
         while not self.has_joined:
             self._stream.check()
-            is_woken |= self._lane.wait(min(end_s, self._retelling.due_s))
+            is_woken |= self._lane.wait(min(end_s, self._due_s))
             if time.monotonic() >= end_s:
                 raise errors.PeerUnreachableError(
                     f"the lane at {door.endpoint} does not answer; does a firewall let through "
@@ -123,9 +123,7 @@ class LaneClient:
     def receive_ready(self) -> LaneOutcome | None:
         """The next outcome if it is here already; raises what the session failed with."""
         self._stream.check()
-        if self._retelling.due_s < math.inf and self._retelling.is_due(
-            time.monotonic(), self._stream.admission_count
-        ):
+        if self._due_s < math.inf and self._retelling.is_due(time.monotonic(), self._stream.admission_count):
             self._tell_lane()
         while (received := self._lane.receive()) is not None:
             outcome = self._take(received)
@@ -137,7 +135,16 @@ class LaneClient:
 
     def wait(self) -> None:
         """Wait for a message, the session's failure, `Wakeup.set`, or the time to tell the lane again."""
-        self._lane.wait(self._retelling.due_s)
+        self._lane.wait(self._due_s)
+
+    @property
+    def _due_s(self) -> float:
+        """When to tell the lane again.
+
+        Not before its hello, where that is to come: the answer to the hello tells everything. What was told
+        between would let the lane deliver outcomes that cross this answer.
+        """
+        return math.inf if self._lane.awaits_hello else self._retelling.due_s
 
     # --- what the lane is told
 
@@ -203,6 +210,7 @@ class LaneClient:
                 f"the lane speaks version {hello.protocol_version} of the lanes, this driver version "
                 f"{lane_sockets.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
             )
+        self._lane.awaits_hello = False
         state_dir = self._settings.state_dir
         if hello.blob_folder_id == shared_memory.folder_id(state_dir):
             folder = shared_memory.folder(state_dir) / str(self._stream.session_id)

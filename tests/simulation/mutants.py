@@ -89,7 +89,7 @@ MUTANTS: Sequence[Mutant] = (
         [
             Edit(
                 "quakegrid.session.lane_client:LaneClient.receive_ready",
-                "if self._retelling.due_s < math.inf and self._retelling.is_due(",
+                "if self._due_s < math.inf and self._retelling.is_due(",
                 "if self._stream.admission_count != self._retelling._admission_count"
                 " or self._retelling.is_due(",
             )
@@ -182,6 +182,11 @@ MUTANTS: Sequence[Mutant] = (
                 "self._give_up_s = math.inf",
             )
         ],
+    ),
+    Mutant(
+        "stopped-worker-is-blamed",
+        "a worker that the broker itself has stopped counts as an attempt of its task (this simulation)",
+        [Edit(f"{SERVICES}.agent.node.workers:asked_to_end", "is_blameless=True", "is_blameless=False")],
     ),
     Mutant(
         "drained-worker-leaves-early",

@@ -82,6 +82,7 @@ class SocketFace:
     def __init__(self) -> None:
         self.wire: Wire | None = None
         self.received: list[Message] = []
+        self.awaits_hello = False
 
     def send(self, message: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""
@@ -95,6 +96,7 @@ class SocketFace:
             if not lane_sockets.is_probe(message):  # type: ignore[arg-type]
                 return message
             self.send([lane_sockets.PROBE])
+            self.awaits_hello = True
         return None
 
 

@@ -11,19 +11,18 @@ from quakegrid.api.v1 import nodes_pb2
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes import worker_end_messages
 from quakegrid.services.agent.linux.exits import describe_exit
+from quakegrid.services.agent.node import workers as agent_workers
 from quakegrid.services.agent.node.status import describe_end
 from quakegrid.services.agent.rules.roster import Roster
 from quakegrid.services.agent.rules.roster_events import (
     CoresServed,
     GraceElapsed,
-    KillAsked,
     LimitBroken,
     MemberForked,
     MemberGone,
     OrderMember,
     RosterEvent,
     SignalMember,
-    StopAsked,
     WorkersAsked,
 )
 from tests.simulation.fabric.calls import Stream
@@ -203,7 +202,7 @@ class SimulatedNode:
             if request.reason and not member.is_ending:
                 self._handle(LimitBroken(member.name, request.reason))
             elif not request.reason:
-                self._handle(KillAsked(member.name) if request.force else StopAsked(member.name))
+                self._handle(agent_workers.asked_to_end(member.name, is_forced=request.force))
         return orders_pb2.StopWorkersResponse(stopped_count=len(members))
 
     # --- its children

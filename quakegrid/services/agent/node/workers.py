@@ -28,6 +28,12 @@ from quakegrid.services.agent.rules.roster_events import (
 log = logging.getLogger("quakegrid.agent")
 
 
+def asked_to_end(name: str, *, is_forced: bool) -> StopAsked | KillAsked:
+    """The broker wants a worker to end: its task has no part in that, if it runs one."""
+    event = KillAsked if is_forced else StopAsked
+    return event(name, is_blameless=True)
+
+
 class Workers:
     """The workers of this node.
 
@@ -92,7 +98,7 @@ class Workers:
         """End workers: ask, then kill after a grace; if forced, kill at once. Returns how many there were."""
         members = self._roster.of_session(session_id, names)
         for member in members:
-            self._children.handle(KillAsked(member.name) if is_forced else StopAsked(member.name))
+            self._children.handle(asked_to_end(member.name, is_forced=is_forced))
         return len(members)
 
     def kill_overdue(self, session_id: int, names: Sequence[str], reason: str) -> int:

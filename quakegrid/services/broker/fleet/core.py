@@ -185,11 +185,11 @@ class Fleet:
                     self.is_placement_due |= is_news
 
     def _on_second_passed(self, now_s: float) -> list[Action]:
-        self._second_s = now_s
-        self.is_placement_due = True
+        self._second_s, self.is_placement_due = now_s, True
         actions = self._nodes.pass_second()
         for session in self.sessions.values():
             session.pass_second()
+            actions += deaths.lose_strangers(session, self.workers, self.run_name)
             if session.deaths:
                 actions += deaths.check_session(session, self._nodes.usable_by(session))
         self.workers.pass_second()

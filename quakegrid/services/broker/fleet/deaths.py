@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from quakegrid.nodes.worker_ends import WorkerEnd
-from quakegrid.services.broker.fleet.events import Action, FailSession
+from quakegrid.services.broker.fleet.events import Action, FailSession, LoseWorker
 from quakegrid.services.broker.fleet.state import FleetSession, SessionPhase
 
 # Each core is tried three times, and a small fleet a few times more. A large one has tried enough with this
@@ -23,6 +23,8 @@ MIN_PATIENCE = 10
 # So many of its workers may end by orders of people, or with their template, before a task is done. With a
 # template that dies whenever a worker begins, workers would otherwise be started for ever.
 MAX_EXCUSED_ENDS = 300
+# How long a lane may have a worker that no agent has told of: twice as long as a node may be silent.
+STRANGE_S = 30
 
 
 def limit(core_counts: Mapping[str, int]) -> int:
@@ -78,3 +80,23 @@ def check_session(session: FleetSession, core_counts: Mapping[str, int]) -> list
     count = session.deaths.total()
     reason = f"{count} workers died and no task was done; the last: {session.last_death}"
     return [FailSession(session.session_id, reason)]
+
+
+def lose_strangers(session: FleetSession, known: Container[str], run_name: str) -> list[LoseWorker]:
+    """Give up workers of an earlier broker that a lane has and no agent tells of; called each second.
+
+    They ended before this broker reached their agent; the ends of its own workers it has told.
+
+    Args:
+        session: whose lane tells.
+        known: the workers that agents told of.
+        run_name: how the names of this broker's workers begin.
+    """
+    unknown = sorted(name for name in session.busy_worker_ids if name not in known)
+    strange = [name for name in unknown if not name.startswith(f"{run_name}-")]
+    session.strange_s = {name: session.strange_s.get(name, 0) + 1 for name in strange}
+    return [
+        LoseWorker(WorkerEnd(session.session_id, name, "no agent has it", is_clean=False, is_blameless=True))
+        for name, seconds in session.strange_s.items()
+        if seconds % STRANGE_S == 0
+    ]

@@ -163,7 +163,8 @@ class FleetSession:
         task_count: queued and running tasks; None until the session has had a task: it may want every core.
         peak_counts: the largest task counts of the second before and of this one. A session that has no task
             for a moment keeps its cores.
-        busy_worker_ids: its workers that hold a task.
+        busy_worker_ids: its workers that hold a task, as its lane tells.
+        strange_s: those of them that no agent has told of, and for how many seconds.
         served: grows with each turn on a core, less for a heavy session.
         was_served: whether it had a core in the last turn.
         is_resumed: an earlier broker had admitted it.
@@ -191,6 +192,7 @@ class FleetSession:
     task_count: int | None = None
     peak_counts: tuple[int, int] = (0, 0)
     busy_worker_ids: frozenset[str] = frozenset()
+    strange_s: dict[str, int] = field(default_factory=dict)
     served: float = 0.0
     was_served: bool = False
     is_resumed: bool = False

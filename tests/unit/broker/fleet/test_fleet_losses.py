@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quakegrid.services.broker.fleet import events as fleet
 from quakegrid.services.broker.fleet.core import Fleet
+from quakegrid.services.broker.fleet.deaths import STRANGE_S
 from quakegrid.services.broker.fleet.leftovers import RESUME_GRACE_S, STOP_AGAIN_S
 from quakegrid.settings.hosts import HostCores
 from tests.support.fleets import ended, step
@@ -148,3 +149,21 @@ def test_worker_that_nobody_is_sure_of_is_lost_if_the_next_first_report_has_none
     assert lost == ["run-1"]
     assert "run-2" in core.workers
     core.check()
+
+
+def test_worker_that_a_lane_has_and_no_agent_is_lost_after_a_time() -> None:
+    """It joined the lane of a new broker, and ended before that reached its agent."""
+    core = Fleet([HostCores("n1", -1)], 0, "run")
+    step(core, fleet.NodeReported("n1", "n1", 1, "warm", frozenset()))
+    step(core, fleet.SessionRequested(1, (), resumed=()))
+    step(core, fleet.TasksCounted(1, 2, frozenset({"run-1", "old-1"})))
+
+    found = [step(core, fleet.SecondPassed()) for _ in range(2 * STRANGE_S)]
+
+    lost = [
+        (second, action.end.worker_id, action.end.is_blameless)
+        for second, actions in enumerate(found, 1)
+        for action in actions
+        if isinstance(action, fleet.LoseWorker)
+    ]
+    assert lost == [(STRANGE_S, "old-1", True), (2 * STRANGE_S, "old-1", True)]
