@@ -40,6 +40,15 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "workers.commands", "workers", "Show, start, stop, restart and wait for the cluster's nodes."
         ),
         "events": Entry("workers.events", "events", "Show what happened to the cluster."),
+        "logs": Entry("logs.commands", "logs", "Show the own log of a service."),
+        "upgrade": Entry(
+            "checks.upgrade",
+            "upgrade",
+            "Say whether what runs is what is installed, here and on all nodes.",
+        ),
+        "completion": Entry(
+            "shell.completion", "completion", "Print what lets your shell complete commands and options."
+        ),
         "doctor": Entry("doctor", "doctor", "Find what would break or slow a calculation, on all nodes."),
         "config": Entry("checks.config", "config_commands", "Show and check the settings of openquake.cfg."),
         "db": Entry("db", "db", "Back up, check and query the job database."),
@@ -60,6 +69,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
             "node",
             "See which nodes have certificates in place of the authkey, and shut nodes out.",
         ),
+        "certificate": Entry(
+            "people.certificate",
+            "certificate",
+            "Write a certificate for programs in other languages, which speak gRPC.",
+        ),
         "audit": Entry("people.audit", "audit", "Show who did what to which job, node or person."),
     },
     "Calculations": {
@@ -68,7 +82,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "run": Entry("run", "run", "Run calculations and follow them."),
         "attach": Entry("following.attach", "attach", "Follow a calculation again, until its end."),
         "resume": Entry("resume", "resume", "Let a calculation that failed or was aborted go on."),
-        "journals": Entry("resume", "journals", "List and forget journals of functions."),
+        "journals": Entry("resume", "journals", "List and forget your journals of functions."),
         "oq": Entry("oq", "oq", "Run any command of the OpenQuake engine, unchanged."),
         "jobs": Entry(
             "jobs", "jobs", "List, watch, show, compare, share, tag, export and delete calculations."

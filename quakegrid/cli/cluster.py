@@ -90,7 +90,10 @@ def bring_up(
             raise errors.StateError(
                 f"the cluster runs already; `agentctl cores {cores}` changes its cores, and loses no task"
             )
+        is_new = not (state_dir / config.CONFIG_NAME).exists()
         own_cluster.prepare_state(state_dir, authkeys.new_authkey, cores, tries_engine=tries_engine)
+        if is_new:
+            _step_aside(state_dir)
         settings = config.load_settings(state_dir)
         missing = tuple(name for name in service_files.SERVICES if name not in before)
         local_services.check_ports(settings, missing)
@@ -99,6 +102,21 @@ def bring_up(
             node_state.change(state_dir, is_stopped=False)  # `up` lets a node serve that was stopped
         local_services.start(settings, missing)
     return settings, missing
+
+
+def _step_aside(state_dir: Path) -> None:
+    """Give a new cluster other ports if somebody on this machine has the usual ones, such as a colleague."""
+    try:
+        local_services.check_ports(config.load_settings(state_dir), service_files.ALL_SERVICES)
+    except errors.SettingsError:
+        return  # not for want of a free port
+    except errors.QuakeGridError:
+        path = state_dir / config.CONFIG_NAME
+        ports = own_cluster.give_ports(path)
+        say(
+            f"The usual ports are in use on this machine, so this cluster has {ports[0]} to {ports[-1]} "
+            f"(in {path})."
+        )
 
 
 def _web_if_possible(settings: Settings, running: Collection[str]) -> tuple[str, ...]:

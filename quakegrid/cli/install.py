@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from quakegrid.install.steps import Step
 
 ROOT = Path("/")
+BROKER_PORT = 1911
+# There where systemd runs the machine.
+SYSTEMD = Path("/run/systemd/system")
 LONGEST_INPUT = 10_000
 # Any address of another machine will do: nothing is sent.
 _FAR_AWAY = ("192.0.2.1", 9)
@@ -83,11 +86,16 @@ _yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     """Install services, settings and accounts on this machine.
 
-    Says what it will do and asks first. Repeated, it does what is missing, also of an installation by an
-    older QuakeGrid; services that run are not restarted. People who are put into the group quakegrid-users
-    start calculations, which run as their own accounts. Needs root.
+    Looks first whether it can succeed, says what it will do, asks, does it, and waits until all services
+    answer. Repeated, it does what is missing, also of an installation by an older QuakeGrid; services that
+    run are not restarted. People who are put into the group quakegrid-users start calculations, which run as
+    their own accounts. Needs root.
+
+    Example: `quakegrid install --role node --master 10.0.0.1`
+
+    Ends with exit code 1 if a service does not answer, or the master does not know the node.
     """
-    from quakegrid.install import accounts, environments, first_start, plan  # noqa: PLC0415 - as above
+    from quakegrid.install import accounts, environments, plan  # noqa: PLC0415 - as above
     from quakegrid.install import steps as kinds  # noqa: PLC0415 - as above
     from quakegrid.install.machine import Machine, owner_ids  # noqa: PLC0415 - as above
 
@@ -105,6 +113,7 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     wanted_steps = plan.steps(choice, text, authkeys.new_authkey(), ids)
     if machine.is_real:
         accounts.refuse_halves(wanted_steps)
+        _check_first(choice, text, wanted_steps, dry_run=dry_run)
     steps = machine.pending(wanted_steps)
     role = choice.role.value
     if not steps:
@@ -118,10 +127,51 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     _confirm(yes=yes)
     is_upgrade = bool(machine.read_notes().files)
     machine.apply(steps, lambda _: None)
-    if machine.is_real and not is_node:
-        first_start.wait_for_dbserver(plan.STATE_DIR)
+    if machine.is_real:
+        _verify(wanted_steps, is_node=is_node)
     next_words = _upgrade_words() if is_upgrade else _next_words(choice, _people_group(wanted_steps))
     say(f"This machine is a {role}. {next_words}")
+
+
+def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry_run: bool) -> None:
+    """Refuse what could not succeed, before anything is changed; a dry run only says so."""
+    from quakegrid.install import plan, prospects  # noqa: PLC0415 - as above
+
+    master = choice.master or _named_master(text or "")
+    try:
+        prospects.check_programs(steps)
+        if choice.role is plan.Role.MASTER or master:
+            prospects.check_master(choice.role, master, _named_port(text or ""))
+    except errors.UsageError as exc:
+        if not dry_run:
+            raise
+        say(f"It would be refused: {exc}")
+
+
+def _verify(steps: Sequence[Step], *, is_node: bool) -> None:
+    """Wait until the services answer.
+
+    Raises:
+        StateError: they do not; with the reasons.
+    """
+    from quakegrid.cli.checks import installed  # noqa: PLC0415 - as above
+    from quakegrid.install import first_start, plan  # noqa: PLC0415 - as above
+    from quakegrid.install.steps import WriteFile  # noqa: PLC0415 - as above
+
+    if not is_node:
+        first_start.wait_for_dbserver(plan.STATE_DIR)
+    if not SYSTEMD.is_dir():
+        return
+    units = [
+        step.path.stem.removeprefix("quakegrid-")
+        for step in steps
+        if isinstance(step, WriteFile) and step.path.suffix == ".service"
+    ]
+    say("Waiting until the services answer ...")
+    found = installed.troubles(units, plan.STATE_DIR, is_node=is_node)
+    if found:
+        lines = "".join(f"\n  {line}" for line in found)
+        raise errors.StateError(f"all is installed, but not all works:{lines}")
 
 
 def _choice(
@@ -203,6 +253,18 @@ def _named_master(text: str) -> str:
         return config_text.read_value(text, "dbserver", "host")
     except configparser.Error:
         return ""  # `plan` says what is wrong with it
+
+
+def _named_port(text: str) -> int:
+    """The broker's port, as the configuration says; the usual one if it says nothing."""
+    import configparser  # noqa: PLC0415 - as above
+
+    from quakegrid.install import config_text  # noqa: PLC0415 - as above
+
+    try:
+        return int(config_text.read_value(text, "broker", "port") or BROKER_PORT)
+    except (configparser.Error, ValueError):
+        return BROKER_PORT
 
 
 def _own_address() -> str:

@@ -13,7 +13,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
-from quakegrid.cli.views import render
+from quakegrid.cli.views import render, widths
 from quakegrid.cli.views.render import say
 from quakegrid.clients import broker as fleet
 from quakegrid.clients.dbserver import own_jobs
@@ -64,7 +64,8 @@ def report(number: int, png: Path | None, output: str) -> None:
 
 @click.command(context_settings=options.NEGATIVE_IDS)
 @click.argument("number", metavar="ID", type=options.JOB_ID)
-def explain(number: int) -> None:
+@options.plain_output_option
+def explain(number: int, output: str) -> None:
     """Say why a job failed, waits, is slow, or ran a task again.
 
     ID is a job (negative: the nth last of yours) or a session.
@@ -86,8 +87,12 @@ def explain(number: int) -> None:
             raise _missing(settings, number, exc) from None
     if found and job and job.id not in found.job_ids:
         job = None  # the number is a session's, too
-    for sentence in explanations.explain(number, now, found, job):
-        click.echo(sentence)
+    sentences = explanations.explain(number, now, found, job)
+    if output == "json":
+        render.print_json({"id": number, "state": job and job.state, "sentences": sentences})
+        return
+    for sentence in sentences:
+        click.echo(widths.paragraph(sentence, 2))
 
 
 def _find_job(settings: Settings, number: int) -> Job | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from quakegrid.cli import options, run
+from quakegrid.cli.shell.groups import CommandGroup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def resume(job_id: int, anyway: bool, detach: bool, verbose: bool, output: str) 
     click.get_current_context().exit(report.exit_code)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def journals() -> None:
     """List and forget your journals of functions.
 

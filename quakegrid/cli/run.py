@@ -252,7 +252,10 @@ def _print_incomplete(job: JobResult) -> None:
     if job.state == "aborted":
         click.echo(f"job {job.job_id} aborted" + (f": {job.error}" if job.error else ""), err=True)
         return
-    click.echo(f"job {job.job_id} {job.state}: {job.error or 'see its log'}", err=True)
+    from quakegrid.cli.views import widths  # noqa: PLC0415 - after the run
+
+    words = f"job {job.job_id} {job.state}: {job.error or 'see its log'}"
+    click.echo(widths.paragraph(words, 2), err=True)
     click.echo(f"its log: quakegrid jobs logs {job.job_id}", err=True)
 
 

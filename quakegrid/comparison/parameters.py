@@ -16,7 +16,7 @@ class ParameterDifference:
 
 
 # What differs between any two calculations, and changes no result.
-OWN = frozenset({"export_dir", "description", "hazard_calculation_id", "inputs", "base_path"})
+OWN = frozenset({"export_dir", "description", "exports", "hazard_calculation_id", "inputs", "base_path"})
 
 
 def differing(

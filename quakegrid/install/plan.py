@@ -233,7 +233,10 @@ def _check_role(choice: Choice) -> None:
     if choice.role is Role.NODE and choice.network:
         raise UsageError("--export is for the master")
     if choice.role is Role.MASTER and choice.master in {"", "localhost", LOOPBACK}:
-        raise UsageError("nodes cannot reach the master there; give --master, its name or address for others")
+        raise UsageError(
+            f"other machines cannot reach {choice.master or 'this machine by its name'}: give --master, an "
+            "address or a name that they know"
+        )
     if choice.role is Role.MASTER and choice.token:
         raise UsageError("--token is for nodes: the master has the cluster's key")
 

@@ -43,12 +43,13 @@ class NamedJournal:
 
 
 def folder_of(state_dir: Path, name: str) -> Path:
-    """The folder of a journal of this process's user; made if it does not exist.
+    """The folder of a journal of this process's user; made if it does not exist, as is the state directory.
 
     Raises:
         OSError: it cannot be made, or is not only ours.
     """
     assert NAME.fullmatch(name), name
+    state_dir.mkdir(parents=True, exist_ok=True)
     folder = files.own_folder(state_dir) / files.CALLS / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

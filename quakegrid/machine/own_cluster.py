@@ -5,8 +5,10 @@ Makes the files that `quakegrid up` needs before services start. Starts nothing 
 
 from __future__ import annotations
 
+import configparser
 import fcntl
 import getpass
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quakegrid import errors
+from quakegrid.machine import temporary_clusters
 from quakegrid.settings.config import CONFIG_NAME, agent_socket
 
 # Linux keeps a unix socket's path in 108 bytes, the closing zero included.
@@ -36,6 +39,19 @@ host_cores = 127.0.0.1 {cores}
 oq_distribute = zmq
 """
 
+# Of a cluster beside another one, of somebody else on this machine.
+_PORTS = """
+[dbserver]
+port = {dbserver}
+receiver_ports = {first_lane}-{last_lane}
+[broker]
+port = {broker}
+[zworkers]
+ctrl_port = {agent}
+[web]
+port = {web}
+"""
+_LANES = 9
 _TRY_ENGINE = "try_engine = yes"
 
 
@@ -79,6 +95,31 @@ def prepare_state(
     if tries_engine:
         _try_engine(path)
     return path
+
+
+def give_ports(path: Path) -> range:
+    """Write free ports into a configuration that was just made, in place of the usual ones.
+
+    Args:
+        path: of the configuration.
+    Returns:
+        The ports.
+    Raises:
+        OSError: there are not enough free ones.
+    """
+    ports = temporary_clusters.free_port_range(4 + _LANES)
+    dbserver, broker, agent, web, *lanes = ports
+    wanted = configparser.ConfigParser(interpolation=None)
+    wanted.read_string(path.read_text(encoding="utf-8"))
+    text = _PORTS.format(
+        dbserver=dbserver, broker=broker, agent=agent, web=web, first_lane=lanes[0], last_lane=lanes[-1]
+    )
+    wanted.read_string(text)
+    made = io.StringIO()
+    made.write(_TEMPLATE.partition("\n")[0] + "\n")
+    wanted.write(made)
+    _rewrite(path, made.getvalue())
+    return ports
 
 
 def data_dir(state_dir: Path) -> Path:

@@ -58,6 +58,11 @@ class Retelling:
         self.due_s, self._admission_count = math.inf, admission_count
 
     def end(self, admission_count: int) -> None:
-        """Note that the lane knows the session. Messages that it refused before are still told again."""
-        self._give_up_s, self._admission_count = math.inf, admission_count
+        """Note that the lane knows the session, and has all that was told before the join that it confirms.
+
+        A lane that refused a task refuses the join behind it, too. So what it refused before is an answer to
+        what it was told before that. It is not told again: what it did meanwhile would be new to it.
+        """
+        self.due_s = self._give_up_s = math.inf
+        self._admission_count = admission_count
         self._pauses.reset()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -19,15 +20,23 @@ ATOL = 1e-8
 SHOWN_COUNT = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a file is compared: its relative tolerance, and whether its rows have an order."""
+
+    rtol: float = RTOL
+    has_order: bool = True
+
+
 def find_differences(
-    expected_dir: Path, actual_dir: Path, is_unordered: Callable[[str], bool] = lambda _name: False
+    expected_dir: Path, actual_dir: Path, rule_of: Callable[[str], Rule] = lambda _name: Rule()
 ) -> list[str]:
     """Say what differs between the CSV files of two directories; empty when nothing does.
 
     Args:
         expected_dir: files as the plain engine exported them.
         actual_dir: files to judge by them.
-        is_unordered: whether the rows of a file, by its name, may be in any order.
+        rule_of: how to compare a file, by its name.
     """
     expected, actual = _files_by_name(expected_dir), _files_by_name(actual_dir)
     missing = [f"{name}: not exported" for name in sorted(expected.keys() - actual.keys())]
@@ -35,9 +44,10 @@ def find_differences(
     differences = missing + unexpected
     for name in sorted(expected.keys() & actual.keys()):
         sides = [_read_rows(files[name]) for files in (expected, actual)]
-        if is_unordered(name):
+        rule = rule_of(name)
+        if not rule.has_order:
             sides = [[*rows[:1], *sorted(rows[1:], key=_place)] for rows in sides]
-        found = _differing_rows(*sides)
+        found = _differing_rows(*sides, rule.rtol)
         differences += [f"{name}: {text}" for text in found[:SHOWN_COUNT]]
         if len(found) > SHOWN_COUNT:
             differences.append(f"{name}: {len(found)} rows differ")
@@ -62,12 +72,16 @@ def _order_columns(rows: list[list[str]]) -> list[list[str]]:
     return [[row[index] for index in order] if len(row) == len(order) else row for row in rows]
 
 
-def _differing_rows(expected: list[list[str]], actual: list[list[str]]) -> list[str]:
+def _differing_rows(expected: list[list[str]], actual: list[list[str]], rtol: float) -> list[str]:
     return [
         f"row {number}: expected {want}, got {got}"
         for number, (want, got) in enumerate(zip_longest(expected, actual), start=1)
-        if want is None or got is None or len(want) != len(got) or not all(map(_is_equal, want, got))
+        if want is None or got is None or not _are_equal(want, got, rtol)
     ]
+
+
+def _are_equal(want: list[str], got: list[str], rtol: float) -> bool:
+    return len(want) == len(got) and all(_is_equal(*cells, rtol) for cells in zip(want, got, strict=True))
 
 
 def _place(row: list[str]) -> list[tuple[int, float, str]]:
@@ -81,11 +95,11 @@ def _place(row: list[str]) -> list[tuple[int, float, str]]:
     return sorted(found, key=lambda each: each[0])
 
 
-def _is_equal(want: str, got: str) -> bool:
+def _is_equal(want: str, got: str, rtol: float) -> bool:
     if want == got:
         return True
     try:
         expected, actual = float(want), float(got)
     except ValueError:
         return False
-    return abs(actual - expected) <= ATOL + RTOL * abs(expected)
+    return abs(actual - expected) <= ATOL + rtol * abs(expected)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.exports import find_differences
+from tests.engine.exports import Rule, find_differences
 
 COMMENT = "#,,\"generated_by='OpenQuake engine', start_date='{date}'\"\n"
 TABLE = "site_id,poe,branch\n0,1.000000E-01,A~B\n1,nan,A~C\n"
@@ -76,9 +76,19 @@ def test_rows_without_an_order_are_matched_by_their_values(tmp_path: Path) -> No
     actual = write(tmp_path / "actual", 1, "site_id,poe\n1,0.2000001\n0,0.1\n")
     wrong = write(tmp_path / "wrong", 1, "site_id,poe\n1,0.1\n0,0.2\n")
 
-    def is_unordered(name: str) -> bool:
-        return name == "hazard_curve-mean-SA(0.1).csv"
+    def rule_of(name: str) -> Rule:
+        return Rule(has_order=name != "hazard_curve-mean-SA(0.1).csv")
 
-    assert find_differences(expected, actual, is_unordered) == []
+    assert find_differences(expected, actual, rule_of) == []
     assert len(find_differences(expected, actual)) == 2
-    assert len(find_differences(expected, wrong, is_unordered)) == 2
+    assert len(find_differences(expected, wrong, rule_of)) == 2
+
+
+def test_file_may_have_a_tolerance_of_its_own(tmp_path: Path) -> None:
+    """Where the caller says so."""
+    expected = write(tmp_path / "expected", 1, TABLE)
+    actual = write(tmp_path / "actual", 1, TABLE.replace("1.000000E-01", "1.000050E-01"))
+
+    assert find_differences(expected, actual, lambda _name: Rule(rtol=1e-4)) == []
+    assert len(find_differences(expected, actual)) == 1
+    assert len(find_differences(expected, actual, lambda _name: Rule(rtol=4e-5))) == 1

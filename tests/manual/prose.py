@@ -84,7 +84,9 @@ def linted() -> list[str]:
             target = folder / page.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             found = sentences(page.read_text(encoding="utf-8"))
-            target.write_text("".join(f"{sentence}\n\n" for sentence in found), encoding="utf-8")
+            # A number between two sentences, so that no end of one repeats the beginning of the next.
+            text = "".join(f"{sentence}\n\nSentence{number}\n\n" for number, sentence in enumerate(found))
+            target.write_text(text, encoding="utf-8")
         program = Path(sys.executable).with_name("proselint")
         done = subprocess.run([program, "check", folder], capture_output=True, text=True, check=False)
         lines = (done.stdout + done.stderr).splitlines()

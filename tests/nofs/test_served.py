@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -78,6 +82,12 @@ def workplaces(apart: Apart) -> set[str]:
     history = read_history(task_history_files.read(path))
     done = (attempt for attempt in history.attempts if attempt.end is AttemptEnd.DONE)
     return {history.workers[attempt.worker_id].node for attempt in done}
+
+
+def workers_of(apart: Apart, node: int) -> list[int]:
+    """Process ids of the workers of a node."""
+    told = json.loads(apart.machines.agentctl(node, "status", "--output", "json").stdout)
+    return [each["pid"] for each in told["workers"]]
 
 
 def end(running: subprocess.Popen[str]) -> None:
@@ -185,3 +195,23 @@ def test_calculation_outlives_links_that_are_cut_for_a_while(apart: Apart, plain
         end(running)
 
     assert find_differences(plain.exports(LONG)[0], job.export_dir) == []
+
+
+@pytest.mark.full
+def test_worker_that_is_killed_while_blocks_come_over_a_slow_line_costs_a_task(
+    apart: Apart, plain_joining: PlainEngine
+) -> None:
+    """What the master sends is slow; the task runs again, and reads what it read first."""
+    (job,) = prepare(LONG, apart.models / "slow")
+    network = apart.machines.network
+    network.slow(MASTER, is_slow=True)
+    with apart.start(job, JOINING) as running:
+        wait_until(lambda: session(apart).get("running_count"), lambda: running.communicate(timeout=5))
+        wait_until(lambda: workers_of(apart, 1), lambda: running.communicate(timeout=5))
+        os.kill(workers_of(apart, 1)[0], signal.SIGKILL)
+        end(running)
+    network.slow(MASTER, is_slow=False)
+
+    assert find_differences(plain_joining.exports(LONG)[0], job.export_dir) == []
+    assert "node1" in apart.served_nodes()
+    assert re.search(r"worker \S+ on node node1 was killed by SIGKILL", apart.log())

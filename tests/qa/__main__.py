@@ -7,13 +7,14 @@ words; with 1 if any differs, and with 2 if it cannot run here.
 from __future__ import annotations
 
 import argparse
+import functools
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.engine.exports import find_differences
-from tests.qa import catalogue, order, ours, plain, verdicts
+from tests.qa import catalogue, known, ours, plain, verdicts
 from tests.qa.catalogue import Group
 from tests.qa.ours import OurRun
 from tests.qa.plain import PlainResults
@@ -38,7 +39,9 @@ def main() -> int:
             raise NoSideError(f"no job file fits {options.cases!r}")  # noqa: TRY301 - said as the others
         if options.plain:
             return _run_plain(groups, data)
-        return _compare(mode, groups, data, options.json or BUILD / f"{mode}.json")
+        return _compare(
+            mode, groups, data, options.json or BUILD / f"{mode}-{catalogue.engine_version()}.json"
+        )
     except (FileNotFoundError, NoSideError) as exc:
         say(f"cannot run the QA data: {exc}")
         return EXIT_CANNOT
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     modes.add_argument("--nofs", action="store_true", help="nodes do not see the files (root only)")
     modes.add_argument("--chaos", action="store_true", help="a worker or its node dies in each (root only)")
     parser.add_argument("--plain", action="store_true", help="only let the plain engine run what is not kept")
-    parser.add_argument("--json", type=Path, help="where the results go (build/qa/MODE.json)")
+    parser.add_argument("--json", type=Path, help="where the results go (build/qa/MODE-VERSION.json)")
     return parser
 
 
@@ -80,9 +83,11 @@ def _compare(mode: Mode, groups: list[Group], data: Path, results: Path) -> int:
         catalogue.copy(data, tree)
         # First those that the plain engine has done, and of these the longest.
         ordered = sorted(groups, key=expected.known_seconds, reverse=True)
+        job_ids: dict[str, int] = {}
         for runs in ours.run_all(side, ordered, tree):
+            job_ids |= {run.job.name: run.job_id for run in runs}
             _judge(runs, groups, expected, progress)
-        facts = {"mode": mode, "engine": catalogue.engine_version(), **side.facts()}
+        facts = {"mode": mode, "engine": catalogue.engine_version(), **side.facts(job_ids)}
     for key, value in facts.items():
         say(f"{key}: {value}")
     progress.write(results, facts)
@@ -98,7 +103,7 @@ def _judge(runs: list[OurRun], groups: list[Group], expected: PlainResults, prog
         differences = find_differences(
             expected.exports(run.job),
             run.exports,
-            lambda file, run=run: bool(order.reason(run.job.name, file)),
+            functools.partial(known.rule_of, run.job.name),
         )
         progress.add(verdicts.judge(run.job.name, end, run.end, differences))
 

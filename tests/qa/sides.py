@@ -6,7 +6,8 @@ import contextlib
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -44,12 +45,12 @@ class Side:
     Args:
         folder: where its drivers find inputs and leave exports.
         start: starts `quakegrid` with some arguments where the drivers are.
-        facts: what the nodes had to bear, in numbers.
+        facts: what the nodes had to bear, in numbers; is given the ids of all jobs by their files.
     """
 
     folder: Path
     start: Callable[..., subprocess.Popen[str]]
-    facts: Callable[[], dict[str, object]]
+    facts: Callable[[Mapping[str, int]], dict[str, object]]
 
 
 def running_side(mode: Mode) -> contextlib.AbstractContextManager[Side]:
@@ -74,7 +75,7 @@ def _here() -> Iterator[Side]:
                     text=True,
                 )
 
-            yield Side(folder, start, dict)
+            yield Side(folder, start, lambda _job_ids: {})
 
 
 @contextlib.contextmanager
@@ -90,18 +91,22 @@ def _in_namespaces(mode: Mode) -> Iterator[Side]:
             def start(*args: object) -> subprocess.Popen[str]:
                 return apart.machines.start(QUAKEGRID, MASTER, *args)
 
-            def facts() -> dict[str, object]:
-                return _deaths(written) if mode is Mode.CHAOS else _served(apart)
+            def facts(job_ids: Mapping[str, int]) -> dict[str, object]:
+                return _deaths(written, job_ids) if mode is Mode.CHAOS else _served(apart)
 
             yield Side(apart.models, start, facts)
     except pytest.skip.Exception as exc:
         raise NoSideError(str(exc)) from exc
 
 
-def _deaths(folder: Path) -> dict[str, object]:
-    """In how many calculations who died; in the others no task was sent."""
-    found = [path.read_text(encoding="utf-8") for path in folder.iterdir()]
-    return {"deaths": {kind: found.count(kind) for kind in sorted(set(found))}}
+def _deaths(folder: Path, job_ids: Mapping[str, int]) -> dict[str, object]:
+    """Who died in how many calculations, and the job files without a death: they have sent no task."""
+    found = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    counts = Counter(found.values())
+    return {
+        "deaths": dict(sorted(counts.items())),
+        "without a death": sorted(name for name, job_id in job_ids.items() if str(job_id) not in found),
+    }
 
 
 def _served(apart: Apart) -> dict[str, object]:

@@ -1,6 +1,7 @@
-"""Simulate the cluster: `python -m tests.simulation [--seeds N] [--first N] [--replay SEED]`.
+"""Simulate the cluster: `python -m tests.simulation [--seeds N] [--first N] [--replay SEED] [--mutants]`.
 
 Prints each seed that breaks a promise, with the fewest of its faults that are enough, and sums at the end.
+With `--mutants` it puts one bug after the other into the code, and tells which seed finds it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.simulation import runs, shrinking
+from tests.simulation import mutants, runs, shrinking
 
 # More failing seeds than this are only named.
 MOST_STORIES = 5
@@ -23,9 +24,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--replay", type=int, metavar="SEED", help="run one seed again, and print what happens"
     )
+    parser.add_argument("--mutants", action="store_true", help="look for bugs that are put in on purpose")
     args = parser.parse_args(argv)
     if args.replay is not None:
         return replay(args.replay)
+    if args.mutants:
+        return hunt_mutants(args.seeds, args.processes)
     seeds = range(args.first, args.first + args.seeds)
     total = runs.run_all(seeds, args.processes, on_run=_tell)
     for run in total.failed[:MOST_STORIES]:
@@ -43,6 +47,19 @@ def replay(seed: int) -> int:
     print("\n".join(run.trace))
     print(f"seed {seed}: {run.violation or 'no promise was broken'} (digest {run.digest})")
     return 1 if run.violation else 0
+
+
+def hunt_mutants(seed_count: int, process_count: int | None) -> int:
+    """Look for each mutant; 0 if all were found."""
+    missed = 0
+    for hunt in mutants.hunt_all(seed_count, process_count or runs.core_count()):
+        words = hunt.violation.partition(": ")[2].partition("; its lane has")[0]
+        how = f"found by seed {hunt.seed_count}: {words}" if hunt.is_found else "NOT FOUND"
+        print(f"{hunt.mutant:28} {how}", flush=True)
+        missed += not hunt.is_found
+    count = len(mutants.MUTANTS)
+    print(f"{count - missed} of {count} mutants were found within {seed_count} seeds")
+    return 1 if missed else 0
 
 
 def _tell(run: runs.Run) -> None:

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 STEPS = 24
 # What may end a calculation that nobody wanted to end, and the faults that excuse it.
 _K = FaultKind
-_GONE = frozenset(
-    {_K.AGENT_CRASH, _K.NODE_CRASH, _K.DRIVER_CRASH, _K.CUT, _K.CUT_IN, _K.CUT_OUT, _K.STOPPED, _K.DISK_FULL}
-)
+_CUTS = frozenset({_K.CUT, _K.CUT_IN, _K.CUT_OUT})
+_GONE = _CUTS | {_K.AGENT_CRASH, _K.NODE_CRASH, _K.DRIVER_CRASH, _K.DISK_FULL}
+# What lets a task begin again, and what lets it begin while another worker still runs it.
+_AGAIN = frozenset(_K) - {_K.LATE, _K.REPEATED, _K.OVERTAKEN, _K.DISK_FULL, _K.CLOCK_JUMP, _K.DATABASE_CRASH}
+_BESIDE = _CUTS | {_K.BROKEN, _K.LATE, _K.STOPPED}
 EXCUSES: dict[str, frozenset[FaultKind]] = {
     "every node is left out": frozenset({_K.CLOCK_JUMP}),
     "ended its worker": frozenset({_K.POISON, _K.WORKER_CRASH}),
@@ -35,7 +37,7 @@ EXCUSES: dict[str, frozenset[FaultKind]] = {
     "disk of the lane": frozenset({_K.DISK_FULL}),
     "the driver on": _GONE,
     "hold on it was lost": _GONE | {_K.DATABASE_CRASH},
-    "the lane does not answer": _GONE | {_K.LANE_CRASH, _K.BROKER_CRASH},
+    "the lane does not answer": _GONE | {_K.LANE_CRASH, _K.BROKER_CRASH, _K.STOPPED},
     "the lane refused this session": frozenset({_K.BROKER_CRASH}),
     "does not answer": _GONE | {_K.BROKER_CRASH},
     "time in a minute": frozenset({_K.LANE_CRASH}),
@@ -72,7 +74,10 @@ class Promises:
         self._jobs: dict[str, int] = {}
         self._acknowledged: dict[int, JobState] = {}
         self.aborted_jobs: dict[int, float] = {}
-        self.double_runs: list[str] = []
+        # When a lane last handed a task out, when it passed an outcome on, and which outcomes drivers have.
+        self._sent: dict[tuple[int, int], float] = {}
+        self._delivered: dict[tuple[int, int, int], float] = {}
+        self._taken: set[tuple[int, int]] = set()
         self._workers: dict[str, SimulatedWorker] = {}
         self.done_count = 0
 
@@ -85,6 +90,8 @@ class Promises:
         self._begun[lease] += 1
         key = place.session_id, task_id
         self.run_count[key] += 1
+        if self.run_count[key] > 1 and not self._world.faults.counts.keys() & _AGAIN:
+            raise broken(10, f"task {task_id} of session {place.session_id} is computed again without cause")
         self._world.trace("begins", place.worker_id, lease)
         others = self._running[key]
         if others:
@@ -93,10 +100,7 @@ class Promises:
 
     def _on_double(self, worker: SimulatedWorker, task_id: int, others: list[str]) -> None:
         """A task runs at two workers: only if the first one was out of reach, or its lane had died."""
-        excuses = self._world.faults.counts.keys() & {
-            _K.BROKEN, _K.LOST, _K.CUT, _K.CUT_IN, _K.CUT_OUT, _K.LATE, _K.STOPPED,
-        }  # fmt: skip
-        if not excuses:
+        if not self._world.faults.counts.keys() & _BESIDE:
             words = f"task {task_id} of session {worker.place.session_id} runs at {others} already"
             raise broken(4, f"{words}, and begins at {worker.place.worker_id}")
 
@@ -121,6 +125,27 @@ class Promises:
             raise broken(1, f"{driver.program.name} gets for task {task_id} what is of task {task}")
         if not self._begun[int(session_id), task_id, int(attempt)]:
             raise broken(1, f"task {task_id} has an outcome of attempt {attempt}, which never began")
+        self._check_sent_again((int(session_id), task_id), int(attempt))
+
+    # --- 10: what was computed is not computed again
+
+    def on_delivered(self, session_id: int, task_id: int, attempt: int) -> None:
+        """A lane passes an outcome on to its driver."""
+        self._delivered[session_id, task_id, attempt] = self._world.now_s
+
+    def on_sent(self, session_id: int, task_id: int, attempt: int) -> None:
+        """A lane hands out a task."""
+        key = session_id, task_id
+        self._sent[key] = self._world.now_s
+        if key in self._taken:
+            words = f"attempt {attempt} of task {task_id} is handed out, and its driver has the outcome"
+            self._world.fail(broken(10, words))  # a lane would take an exception for its own
+
+    def _check_sent_again(self, key: tuple[int, int], attempt: int) -> None:
+        """A driver has an outcome that its lane took for lost or unknown, and had computed again."""
+        self._taken.add(key)
+        if self._sent.get(key, 0.0) > self._delivered.get((*key, attempt), float("inf")):
+            raise broken(10, f"task {key[1]} was handed out again after its outcome was on its way")
 
     # --- 2: workers may die
 

@@ -26,6 +26,7 @@ class Total:
     task_count: int = 0
     virtual_s: float = 0.0
     wall_s: float = 0.0
+    cpu_s: float = 0.0
     counts: Counter[FaultKind] = field(default_factory=Counter)
     failed: list[Run] = field(default_factory=list)
 
@@ -43,9 +44,15 @@ class Total:
         fault_count = self.counts.total()
         rate, hours = fault_count / self.wall_s, self.virtual_s / 3600
         yield f"{self.run_count} seeds, {self.task_count} tasks done in {hours:.1f} hours of virtual time;"
-        yield f"{fault_count} faults in {self.wall_s:.0f} s: {rate:.0f} a second, {60 * rate:.0f} a minute"
+        yield f"{fault_count} faults in {self.wall_s:.0f} s: {rate:.0f} a second, {60 * rate:.0f} a minute;"
+        yield f"{fault_count / self.cpu_s:.0f} for each second of CPU, of which it had {self.cpu_s:.0f}"
         for kind in FaultKind:
             yield f"  {self.counts[kind]:9d}  {kind.value}"
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def run_seed(seed: int) -> Run:
@@ -53,8 +60,10 @@ def run_seed(seed: int) -> Run:
     return World(scenarios.draw(seed)).run()
 
 
-def _run_some(seeds: Sequence[int]) -> list[Run]:
-    return [run_seed(seed) for seed in seeds]
+def _run_some(seeds: Sequence[int]) -> tuple[list[Run], float]:
+    """Runs, and the seconds of CPU that they took."""
+    begin_s = time.process_time()
+    return [run_seed(seed) for seed in seeds], time.process_time() - begin_s
 
 
 def run_all(
@@ -64,10 +73,11 @@ def run_all(
     total, begin_s = Total(), time.monotonic()
     wanted = list(seeds)
     parts = [wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)]
-    count = process_count or len(os.sched_getaffinity(0))
+    count = process_count or core_count()
     context: Any = multiprocessing.get_context("spawn")
     with context.Pool(min(count, len(parts))) as pool:
-        for runs in pool.imap(_run_some, parts):
+        for runs, cpu_s in pool.imap(_run_some, parts):
+            total.cpu_s += cpu_s
             for run in runs:
                 total.add(run)
                 on_run(run)

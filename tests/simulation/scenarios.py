@@ -82,6 +82,7 @@ class Scenario:
     message_rate: float
     until_s: float
     task_timeout_s: float = math.inf
+    max_attempts: int = 3
 
 
 def draw(seed: int) -> Scenario:
@@ -102,7 +103,7 @@ def draw(seed: int) -> Scenario:
         for program in _programs(source, FaultKind.POISON in enabled)
     ]
     starts.sort()
-    aborts = [AbortPlan(source.uniform(1.0, until_s), 0)] if source.random() < 0.25 else []
+    aborts = [AbortPlan(source.uniform(1.0, until_s), 0)] if source.random() < 0.35 else []
     return Scenario(
         seed,
         cores,
@@ -113,6 +114,7 @@ def draw(seed: int) -> Scenario:
         frozenset(enabled),
         rate,
         until_s,
+        max_attempts=source.choice((1, 2, 3, 3)),
     )
 
 

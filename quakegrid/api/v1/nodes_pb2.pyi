@@ -542,6 +542,7 @@ class NodeSample(_message.Message):
     SOFT_PERCENT_FIELD_NUMBER: _builtins.int
     HARD_PERCENT_FIELD_NUMBER: _builtins.int
     LOAD_AVERAGE_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     memory_used_bytes: _builtins.int
     """Of the machine, or of the cgroup that bounds it; in whole mebibytes."""
     memory_total_bytes: _builtins.int
@@ -550,6 +551,10 @@ class NodeSample(_message.Message):
     hard_percent: _builtins.float
     load_average: _builtins.float
     """Processes that run or wait to run, mean of the last minute; in tenths."""
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionMemory]:
+        """What the workers of each session have of the memory for themselves; sessions that have none are left out."""
+
     def __init__(
         self,
         *,
@@ -558,14 +563,40 @@ class NodeSample(_message.Message):
         soft_percent: _builtins.float = ...,
         hard_percent: _builtins.float = ...,
         load_average: _builtins.float = ...,
+        sessions: _abc.Iterable[Global___SessionMemory] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard_percent", b"hard_percent", "load_average", b"load_average", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "soft_percent", b"soft_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard_percent", b"hard_percent", "load_average", b"load_average", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "sessions", b"sessions", "soft_percent", b"soft_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeSample: _TypeAlias = NodeSample  # noqa: Y015
+
+@_typing.final
+class SessionMemory(_message.Message):
+    """Memory of all workers of one session on one node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    OWN_BYTES_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    own_bytes: _builtins.int
+    """In whole mebibytes; without what they share with the node's template."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        own_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["own_bytes", b"own_bytes", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionMemory: _TypeAlias = SessionMemory  # noqa: Y015
 
 @_typing.final
 class OlderTemplate(_message.Message):

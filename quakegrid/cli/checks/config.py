@@ -49,7 +49,7 @@ def show(names: tuple[str, ...], is_only_set: bool, output: str) -> None:
         {"key": f"[{each.section}] {each.name}", "value": each.value or "-", "source": each.source}
         for each in rows
     ]
-    render.print_listing(output, listed, {"key": "key", "value": "value", "source": "from"}, cut="value")
+    render.print_listing(output, listed, {"key": "key", "value": "value", "source": "from"}, cut="source")
     if output == "table":
         files = ", ".join(map(str, found.files)) or "no file; all are defaults"
         click.echo(widths.hanging("read, the last one wins: ", files))

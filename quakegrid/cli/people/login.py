@@ -48,14 +48,14 @@ def login(file: Path) -> None:
 
 
 @click.command()
-@click.argument("cluster", metavar="CLUSTER")
-def logout(cluster: str) -> None:
+@click.argument("name", metavar="CLUSTER")
+def logout(name: str) -> None:
     """Forget your credential for a cluster.
 
     It still counts for whoever has a copy of it; an admin can revoke it.
     """
-    credential_files.remove(cluster)
-    render.say(f"the credential for the cluster {cluster} is gone from this machine")
+    credential_files.remove(name)
+    render.say(f"the credential for the cluster {name} is gone from this machine")
 
 
 @click.command()

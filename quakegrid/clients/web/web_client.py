@@ -339,11 +339,26 @@ def open_web(settings: Settings) -> Iterator[WebClient]:
 
 
 def address_of(settings: Settings) -> str:
-    """Where the web service of a cluster is: scheme, host and port."""
+    """Where the web service of a cluster is: scheme, host and port.
+
+    It is plain HTTP only on loopback, where it may be the end of a tunnel: whoever listens there gets what
+    proves who asks, so a machine with other users needs a credential that names https.
+
+    Raises:
+        CredentialError: the credential names plain HTTP to another machine.
+    """
     credential = settings.credential
-    if credential is not None and credential.web:
-        return credential.web
-    return address_at(settings, settings.web_listen if credential is None else settings.dbserver_host)
+    if credential is None:
+        return address_at(settings, settings.web_listen)
+    if not credential.web:
+        return address_at(settings, settings.dbserver_host)
+    place = urlsplit(credential.web)
+    if place.scheme != "https" and not is_loopback(place.hostname or ""):
+        raise errors.CredentialError(
+            f"the credential names {credential.web}, where everything goes in the clear, and so would what "
+            "proves who you are; ask an administrator for one with https"
+        )
+    return credential.web
 
 
 def address_at(settings: Settings, host: str) -> str:

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from quakegrid import errors
@@ -19,6 +20,8 @@ from quakegrid.jobs.states import JobState
 HOLD_S = 30.0
 RENEW_EVERY_S = 10.0
 AGAIN_AFTER_S = 1.0
+# How long a calculation waits for its first hold; each try waits a third of `HOLD_S` for its answer.
+BEGIN_S = 60.0
 
 
 class HeldJobs:
@@ -92,9 +95,21 @@ class HoldKeeper:
         self._holder = f"{socket.gethostname()}/{os.getpid()}"
         self._closing = threading.Event()
         for job_id in job_ids:  # the first time at once: a job that waits is held already
-            self._renew_hold(job_id)
+            self._begin_hold(job_id)
         self._thread = threading.Thread(target=self._run, name="holds", daemon=True)
         self._thread.start()
+
+    def _begin_hold(self, job_id: int) -> None:
+        """Wait until a job is held: nobody would end one that is not, when its driver dies.
+
+        Raises:
+            PeerUnreachableError: the dbserver did not answer for long.
+        """
+        end_s = time.monotonic() + BEGIN_S
+        while not self._renew_hold(job_id):
+            if time.monotonic() >= end_s:
+                raise errors.PeerUnreachableError(f"the dbserver does not take the hold on job {job_id}")
+            self._closing.wait(min(AGAIN_AFTER_S, self._renew_every_s))
 
     def release(self, job_id: int) -> None:
         """Hold a job no more: the driver ends it itself."""

@@ -78,8 +78,14 @@ def extract(driver: DriverProcess, job_id: str, what: str, folder: str) -> dict[
     except errors.QuakeGridError:
         raise
     except Exception as exc:
-        raise errors.QuakeGridError(f"cannot extract {what} of job {job_id}: {stops.one_line(exc)}") from exc
+        raise errors.QuakeGridError(f"cannot extract {what} of job {job_id}: {_why(exc)}") from exc
     return {"paths": [str(path)]}
+
+
+def _why(exc: Exception) -> str:
+    """Why the engine could not extract something; of a datastore that lacks it, without the datastore."""
+    words = stops.one_line(exc)
+    return "the calculation has nothing of this name" if "found in <DataStore" in words else words
 
 
 def _check_datastore(driver: DriverProcess, job_id: int) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from quakegrid.jobs.values import LogLine, Output
+from quakegrid.jobs.values import Job, LogLine, Output
 from quakegrid.sdk.calculations.calculations import Calculations
 from quakegrid.sdk.calculations.jobs import ClusterJob, JobProgress
 
@@ -27,6 +27,22 @@ class AwaitedJob:
         await asyncio.to_thread(self.job.wait, timeout_s)
         return self
 
+    def __await__(self) -> Generator[Any, Any, Self]:
+        """`await job` waits for its end, as `wait` does."""
+        return self._waited().__await__()
+
+    async def _waited(self) -> Self:
+        await self.wait()
+        return self
+
+    async def info(self) -> Job:
+        """See `ClusterJob.info`."""
+        return await asyncio.to_thread(self.job.info)
+
+    async def state(self) -> str:
+        """See `ClusterJob.state`."""
+        return await asyncio.to_thread(lambda: self.job.state)
+
     async def progress(self) -> JobProgress:
         """See `ClusterJob.progress`."""
         return await asyncio.to_thread(lambda: self.job.progress)
@@ -35,13 +51,23 @@ class AwaitedJob:
         """See `ClusterJob.log`."""
         return await asyncio.to_thread(self.job.log)
 
+    async def follow_log(self) -> AsyncIterator[LogLine]:
+        """See `ClusterJob.follow_log`."""
+        lines = iter(self.job.follow_log())
+        while (line := await asyncio.to_thread(next, lines, None)) is not None:
+            yield line
+
     async def outputs(self) -> list[Output]:
         """See `ClusterJob.outputs`."""
         return await asyncio.to_thread(lambda: self.job.outputs)
 
-    async def export(self, folder: Path | str, formats: str = "csv") -> list[Path]:
+    async def export(self, folder: Path | str, formats: str | Iterable[str] = "csv") -> list[Path]:
         """See `ClusterJob.export`."""
         return await asyncio.to_thread(self.job.export, folder, formats)
+
+    async def arrays(self, what: str, **query: Any) -> dict[str, Any]:
+        """See `ClusterJob.arrays`."""
+        return await asyncio.to_thread(self.job.arrays, what, **query)
 
     async def dataframe(self, what: str, **query: Any) -> Any:
         """See `ClusterJob.dataframe`."""

@@ -6,7 +6,7 @@ import asyncio
 import queue
 import tempfile
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -127,17 +127,18 @@ class ClusterJob:
         """Its log from the first line, and new lines as they come, until it has ended."""
         return self._database.logs.tail_log(self.id)
 
-    def export(self, folder: Path | str, formats: str = "csv") -> list[Path]:
+    def export(self, folder: Path | str, formats: str | Iterable[str] = "csv") -> list[Path]:
         """Write all outputs into a folder of this machine; the paths of the files.
 
         Args:
             folder: is made if it is not there.
-            formats: with commas; each output is written in all of them that it has.
+            formats: such as "csv", "csv,xml" or ["csv", "xml"]; each output is written in all that it has.
         Raises:
             UsageError: no output has one of the formats.
             QuakeGridError: an output could not be exported.
         """
-        return self._place.export(self.id, Path(folder).expanduser().absolute(), formats)
+        wanted = formats if isinstance(formats, str) else ",".join(formats)
+        return self._place.export(self.id, Path(folder).expanduser().absolute(), wanted)
 
     def arrays(self, what: str, **query: Any) -> dict[str, Any]:
         """Arrays of the datastore, as the engine's extractors give them.

@@ -25,6 +25,7 @@ from quakegrid.machine import open_files, service_files, service_life, service_l
 from quakegrid.services.broker.broker import Broker  # noqa: E402
 from quakegrid.services.broker.server import AUDIT_GRACE_S, BrokerServer  # noqa: E402
 from quakegrid.services.broker.status import metrics  # noqa: E402
+from quakegrid.services.broker.status.job_totals import JobWatch  # noqa: E402
 from quakegrid.settings.config import Settings, check_authkey, load_settings  # noqa: E402
 
 STOP_GRACE_S = 3.0
@@ -52,9 +53,12 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
     broker = Broker(settings)
     life = service_life.Life(broker.failed.set)
     life.guard(asyncio.get_running_loop())
-    server = BrokerServer(broker, settings)
-    scrapes = metrics.serve(settings, broker.status) if settings.broker_metrics_port else None
+    jobs = JobWatch(settings)
+    server = BrokerServer(broker, settings, jobs.totals)
+    has_port = settings.broker_metrics_port
+    scrapes = metrics.serve(settings, broker.status, jobs.totals) if has_port else None
     broker.start()
+    jobs.start()
     await server.start()
     life.keep(server.wait_until_closed(), "port")
     record = service_files.write(settings, "broker", settings.broker_address)
@@ -67,6 +71,7 @@ async def serve(settings: Settings, lifeline_fd: int = -1) -> int:
         record.unlink(missing_ok=True)
         _leave(_exit_code(broker))
     life.end()
+    await jobs.close()
     await server.refuse()
     await broker.stop()
     await server.stop(STOP_GRACE_S)

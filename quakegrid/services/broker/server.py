@@ -18,6 +18,7 @@ from quakegrid.services.broker.nodes.shut_out import ShutOutNodes
 from quakegrid.services.broker.rpc.fleet import FleetServicer
 from quakegrid.services.broker.rpc.membership import MembershipServicer
 from quakegrid.services.broker.rpc.sessions import SessionsServicer
+from quakegrid.services.broker.status.job_totals import JobTotals
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, grpc_channels
 from quakegrid.transport.audited_calls import Auditor
@@ -39,8 +40,8 @@ class BrokerServer:
         QuakeGridError: the port is taken.
     """
 
-    def __init__(self, broker: Broker, settings: Settings) -> None:
-        self._broker, self._settings = broker, settings
+    def __init__(self, broker: Broker, settings: Settings, job_totals: JobTotals) -> None:
+        self._broker, self._settings, self._job_totals = broker, settings, job_totals
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._shut_out = ShutOutNodes(broker.nodes)
         self._standing = CredentialWatch(settings, self._on_shut_out)
@@ -57,7 +58,7 @@ class BrokerServer:
             service_life.BugWatch(),
         ]
         server = grpc.aio.server(interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
-        fleet = FleetServicer(self._broker, task_history_files.folder(settings))
+        fleet = FleetServicer(self._broker, task_history_files.folder(settings), self._job_totals)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
         membership = MembershipServicer(self._broker.nodes, self._shut_out, settings)
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, server)

@@ -1,7 +1,7 @@
 """A program that works on the cluster and judges what comes out; the harness starts and kills it.
 
-Usage: `python -m tests.faults.harness.program STATE_DIR WORK SIZE`. Exit code 0 if all was
-right; what was wrong goes to stdout.
+Usage: `python -m tests.faults.harness.program STATE_DIR WORK SIZE [JOURNAL]`. Exit code 0 if all was right;
+what was wrong goes to stdout. With a journal a program that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def holds(executor: ClusterExecutor, count: int) -> str:
     return "" if found == list(range(count)) else f"found {found}"
 
 
-def open_executor(cluster: Cluster) -> ClusterExecutor:
+def open_executor(cluster: Cluster, journal: str | None = None) -> ClusterExecutor:
     """An executor; nobody promises that one opens while a service is away, so it is tried for a while."""
     end_s = time.monotonic() + OPEN_S
     while True:
         try:
-            return cluster.executor()
+            return cluster.executor(journal=journal)
         except errors.PeerUnreachableError:
             if time.monotonic() > end_s:
                 raise
@@ -68,9 +68,12 @@ WORK = {"sums": sums, "parts": parts, "blocks": blocks, "holds": holds}
 
 def main() -> int:
     """Work once."""
-    state_dir, work, size = sys.argv[1:]
-    with Cluster(state_dir) as cluster, open_executor(cluster) as executor:
+    state_dir, work, size, *journal = sys.argv[1:]
+    name = journal[0] if journal else None
+    with Cluster(state_dir) as cluster, open_executor(cluster, name) as executor:
         wrong = WORK[work](executor, int(size))
+        if name and not wrong:
+            executor.forget()
     print(wrong)
     return 3 if wrong else 0
 

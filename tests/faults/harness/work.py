@@ -36,6 +36,7 @@ GO_ON_S = 180.0
 LOOK_S = 1.0
 CALL_S = 60.0
 ENDED_BADLY = ("failed", "aborted")
+NOT_AT_WORK = (*ENDED_BADLY, "created")
 _JOB = re.compile(r"\bjob (\d+)\b")
 SIMPLE_KINDS = ("sums", "parts", "blocks")
 ENGINE_CASES = ("classical/case_01", "event_based/case_6", "event_based_risk/case_miriam")
@@ -223,7 +224,7 @@ class Work:
             if run.is_left and job["state"] in ENDED_BADLY:
                 run.is_left = False
                 return cluster_command(self._cluster, "resume", job_id)
-            if job["state"] not in ENDED_BADLY:
+            if job["state"] not in NOT_AT_WORK:
                 bad_s = time.monotonic()
             limit_s -= LOOK_S * self._stopped.is_set()
             if time.monotonic() - bad_s > GO_ON_S or limit_s <= 0:
@@ -266,7 +267,8 @@ def simple_row(
     sizes = dict(zip(SIMPLE_KINDS, (sums, 8, megabytes), strict=True))
     for number in itertools.count(first):
         work = SIMPLE_KINDS[number % len(SIMPLE_KINDS)]
-        yield Program(work, node, [*start, work, str(sizes[work])])
+        journal = [] if work == "blocks" else [f"{work}-{first}-{number}"]  # blocks would fill the disk
+        yield Program(work, node, [*start, work, str(sizes[work]), *journal])
 
 
 def engine_row(cluster: NamespaceCluster, expected: dict[str, Path]) -> Iterator[Program]:

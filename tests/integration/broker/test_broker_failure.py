@@ -9,6 +9,7 @@ import grpc
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.internal.v1 import membership_pb2, membership_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 from quakegrid.services.broker.server import BrokerServer
+from quakegrid.services.broker.status.job_totals import JobTotals
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 from tests.support.broker_fakes import Stage
@@ -17,7 +18,7 @@ from tests.support.broker_fakes import Stage
 async def call_a_failed_broker(settings: Settings) -> list[grpc.StatusCode]:
     """The answers to calls that read or change its state."""
     stage = Stage(settings)
-    server = BrokerServer(stage.broker, settings)
+    server = BrokerServer(stage.broker, settings, JobTotals())
     await server.start()
     stage.broker.failed.set()
     codes = []

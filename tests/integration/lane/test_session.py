@@ -122,13 +122,17 @@ def test_driver_tells_a_lane_again_that_does_not_know_its_session_yet(played: Pl
 
 
 def knows_from_join(number: int) -> Answer:
-    """A lane that hears of a session between a task and the join behind it, and runs what it takes in."""
-    joins = 0
+    """A lane that hears of a session between a task and the join behind it, and runs what it takes in.
+
+    Like a real one it refuses the join behind a task that it refused.
+    """
+    joins, has_refused = 0, False
 
     def answer(message: lane_pb2.LaneMessage, payload: Sequence[bytes]) -> Iterable[LaneReply]:
-        nonlocal joins
+        nonlocal joins, has_refused
         joins += message.HasField("join")
-        if joins < number:
+        if joins < number or (has_refused and message.HasField("join")):
+            has_refused = message.HasField("submit_task")
             yield from fake_lane.refuses_session(message, payload)
         elif message.HasField("submit_task"):
             yield fake_lane.outcome(SESSION, 1, error="told")
@@ -140,7 +144,7 @@ def knows_from_join(number: int) -> Answer:
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_task_that_was_refused_before_the_join_behind_it_is_told_again(played: Played, number: int) -> None:
-    """The join is confirmed, the task is not: a driver that forgot the refusal would wait for ever."""
+    """So is the join: a driver that forgot the refusals would wait for ever."""
     with played.session() as found:
         played.lane.hear("join")
         played.lane.answer = knows_from_join(number)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from quakegrid import LocalCluster, errors
-from quakegrid.clients.broker import BrokerClient
 from quakegrid.journals import named
+from quakegrid.machine import process_stats
 from tests.support.calls import kept_calls, sdk_calls
 
 COUNT = 60
@@ -34,32 +34,38 @@ def cluster() -> Iterator[LocalCluster]:
 @pytest.fixture(autouse=True)
 def own_journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals are in the state directory of the person, which is of the test."""
-    monkeypatch.setenv("QUAKEGRID_STATE_DIR", str(tmp_path / "state"))
-    (tmp_path / "state").mkdir()
+    monkeypatch.setenv("QUAKEGRID_STATE_DIR", str(tmp_path / "home" / "state"))
 
 
 class Runs:
     """The calls that ran, as they have written."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._path = folder / "runs"
+
+    def _all(self) -> list[tuple[int, int]]:
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        words = [line.split() for line in lines]
+        return [(int(each[0]), int(each[1])) for each in words if len(each) == 2]
 
     def take(self) -> list[int]:
         """The numbers of those since the last time."""
-        path = self.folder / "runs"
-        found = [int(line) for line in path.read_text(encoding="utf-8").split()] if path.exists() else []
-        path.unlink(missing_ok=True)
+        found = [number for number, _pid in self._all()]
+        self._path.unlink(missing_ok=True)
         return sorted(found)
 
     def has(self, number: int) -> bool:
         """Whether a call has begun."""
-        path = self.folder / "runs"
-        return path.exists() and str(number) in path.read_text(encoding="utf-8").split()
+        return number in [each for each, _pid in self._all()]
+
+    def are_over(self) -> bool:
+        """Whether the workers that ran them have ended."""
+        return not any(process_stats.fields(pid) for _number, pid in self._all())
 
 
 def kept_count(tmp_path: Path) -> int:
     """Answers in the journal."""
-    return sum(each.answer_count for each in named.all_of(tmp_path / "state"))
+    return sum(each.answer_count for each in named.all_of(tmp_path / "home" / "state"))
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -100,8 +106,7 @@ def test_calls_of_a_killed_program_do_not_run_again(cluster: LocalCluster, tmp_p
     wait_until(lambda: runs.has(HALF) and kept_count(tmp_path) >= 10)
     killed.kill()
     killed.communicate()
-    with BrokerClient(cluster.settings) as broker:
-        wait_until(lambda: not broker.status().sessions)
+    wait_until(runs.are_over)
     begun, kept = runs.take(), kept_count(tmp_path)
     assert HALF in begun
     assert 10 <= kept < COUNT

@@ -282,6 +282,21 @@ def test_quota_holds_for_whole_and_begun_files(store: FileStore, tmp_path: Path)
     assert store.count_bytes("anna") == before - 2 * PIECE_BYTES
 
 
+def test_quota_counts_calculations_at_each_piece(settings: Settings) -> None:
+    """Their inputs are other files of the same person, and leave less room for a file that has begun."""
+    inputs = Inputs(settings, "root")
+    store = FileStore(inputs, QUOTA_BYTES)
+    folder = inputs.new_folder()
+    (folder / "model.xml").write_bytes(bytes(3 * PIECE_BYTES))
+    inputs.keep(folder, "anna", 1)
+    content = os.urandom(3 * PIECE_BYTES)
+    store.add("anna", wanted_of(content), 0, content[:PIECE_BYTES])
+    store.add("anna", wanted_of(content), PIECE_BYTES, content[PIECE_BYTES : 2 * PIECE_BYTES])
+
+    with pytest.raises(errors.UsageError, match="inputs_quota"):
+        store.add("anna", wanted_of(content), 2 * PIECE_BYTES, content[2 * PIECE_BYTES :])
+
+
 def test_number_of_files_is_bounded(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files take room of another kind."""
     monkeypatch.setattr(stores, "MOST_FILES", 3)

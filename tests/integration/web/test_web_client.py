@@ -89,10 +89,15 @@ class Numbered:
 
 def client_of(settings: Settings, address: str, ca_pem: bytes = b"", retry_s: float = 30.0) -> WebClient:
     """A client with a credential."""
+    return WebClient(with_credential(settings, address, ca_pem), Numbered(), retry_s)
+
+
+def with_credential(settings: Settings, address: str, ca_pem: bytes = b"") -> Settings:
+    """Settings of a machine that is no part of the cluster; `address` is that of the web service."""
     end_time = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
     proof = Certified(ca_pem=ca_pem, key_pem=b"", certificate_pem=b"")
     given = CredentialFile("lab", "anna", "user", "0" * 32, end_time, "m:1", "m:2", proof, address)
-    return WebClient(dataclasses.replace(settings, credential=given), Numbered(), retry_s)
+    return dataclasses.replace(settings, credential=given)
 
 
 def certified(authkey: str, name: str = "127.0.0.1") -> Certified:
@@ -267,3 +272,12 @@ def test_address_is_that_of_the_credential(settings: Settings) -> None:
         host = dbserver.rpartition(":")[0]
         with client_of(dataclasses.replace(settings, dbserver_host=host), address) as web:
             assert web.address == expected
+
+
+def test_plain_http_is_spoken_on_loopback_only(settings: Settings) -> None:
+    """Else what proves who asks would go over a network in the clear."""
+    far = with_credential(settings, "http://10.0.0.1:8800")
+
+    assert web_client.address_of(with_credential(settings, "http://[::1]:8800")) == "http://[::1]:8800"
+    with pytest.raises(errors.CredentialError, match="in the clear"):
+        web_client.address_of(far)

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from quakegrid.api.v1 import fleet_pb2
 from quakegrid.services.broker.status import metrics
+from quakegrid.services.broker.status.job_totals import JobTotals
 
 _HEAD = """\
 # Metrics
@@ -31,10 +32,11 @@ scrape_configs:
 
 def markdown() -> str:
     """The page."""
-    text = metrics.text(_status)
+    text = metrics.text(_status, JobTotals())
     rows = []
     for family in text_string_to_metric_families(text):
         labels = sorted({name for sample in family.samples for name in sample.labels})
+        labels = [name for name in labels if name != "le"]  # the bounds of a histogram
         name = f"{family.name}_total" if family.type == "counter" else family.name
         rows.append(f"| `{name}` | {family.type} | {', '.join(labels) or '-'} | {family.documentation} |\n")
     return _HEAD.format(most=metrics.MAX_SESSIONS) + "".join(rows)
@@ -42,7 +44,8 @@ def markdown() -> str:
 
 def _status() -> fleet_pb2.GetStatusResponse:
     status = fleet_pb2.GetStatusResponse()
-    status.nodes.add(host="n1", is_up=True)
+    node = status.nodes.add(host="n1", is_up=True)
+    node.sample.memory_total_bytes = 1
     status.lanes.add(port=1912, state="open")
     status.sessions.add(session_id=1, state="executing", job_ids=[1])
     return status

@@ -5,6 +5,7 @@ What is not as on a machine that you would buy, and why:
 - `sudo` and `systemctl` stand in for the real ones: containers in which tests run have neither. The person's
   shell is root's, and `sudo` goes on as root, or as who it is told.
 - The package index is this computer's cache of `uv`, and `uv` that of the checkout: namespaces lead nowhere.
+- The engine's kernels are those of this computer: each machine would compile them for minutes.
 - Its disk begins as this computer's (interpreter, git, make, system accounts); what it writes is its own.
 """
 
@@ -20,12 +21,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.nofs.quickstart import kernels
 from tests.people.machine import children
 from tests.support.namespace_cluster import REPOSITORY
 from tests.support.namespaces import Network, tool
 
 PERSON, PERSON_UID = "anna", 7101
 HOME = Path("/home", PERSON)
+VENV = Path("/opt/quakegrid/venv")
 TIMEOUT_S = 900.0
 CLONED_FROM = Path("/srv/quakegrid")
 UV = Path(sys.prefix, "tools", "bin", "uv")
@@ -141,6 +144,11 @@ class Machine:
         finally:
             os.close(keyboard)
             os.close(terminal)
+
+    def give_kernels(self) -> None:
+        """Give it compiled kernels, once the engine is there."""
+        if self.path(VENV).exists() and not self.path(kernels.FOLDER).exists():
+            assert kernels.give(self.path("/"), VENV) > 0
 
     def _wanted(self) -> dict[str, object]:
         seen = {str(self._repository): str(CLONED_FROM)}

@@ -1,4 +1,4 @@
-"""The dbserver: its own tables, rows, holds and idempotence over a file in memory, which outlives its process."""
+"""The dbserver: its own tables, holds and idempotence over a file in memory, which outlives its process."""
 
 from __future__ import annotations
 

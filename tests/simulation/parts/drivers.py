@@ -1,8 +1,9 @@
-"""A driver: the real rules of its session, its tasks on the lane and its holds, and a program that waits for all."""
+"""A driver: the real rules of its session, its tasks and its holds, and a program that waits for all."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -180,16 +181,17 @@ class SimulatedDriver:
         holder, job_id = f"{self.node.machine}/{self.pid}", self.job_id
 
         def answer(state: Any, error: errors.QuakeGridError | None) -> None:
-            if not self.is_alive:
+            if not self.is_alive or (self.is_aborted and self._world.is_deaf_to_aborts(self)):
                 return
             is_late, reason = self._holds.take(job_id, error or state)
-            if is_first and not reason:  # a calculation begins when its job is held
+            if is_first and not (reason or is_late):  # a calculation begins when its job is held
                 self._open()
             if reason:
                 self._fail(reason)
             else:
                 pause_s = AGAIN_AFTER_S if is_late else RENEW_EVERY_S
-                self._world.loop.call_later(pause_s, self._renew)
+                again = functools.partial(self._renew, is_first=is_first and is_late)
+                self._world.loop.call_later(pause_s, again)
 
         self._database.call(lambda: self._world.database.renew(job_id, holder, HOLD_S), answer, HOLD_S / 3)
 

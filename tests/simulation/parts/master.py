@@ -116,7 +116,7 @@ class SimulatedMaster:
         return lane
 
     async def _transition(
-        self, _channel: object, job_id: int, state: JobState, reason: str, *, address: str
+        self, _channel: object, job_id: int, state: JobState, reason: str, **_address: str
     ) -> None:
         """Move a job, as `jobs_aio.transition_job` does."""
         future: asyncio.Future[None] = self._world.loop.create_future()

@@ -1,12 +1,13 @@
 """A program whose calls are answered from a journal; tests kill it.
 
 Usage: `python -m tests.support.calls.kept_calls STATE_DIR FOLDER COUNT ADDEND`. Each call that runs adds a
-line to the file `runs` in the folder, and call number COUNT / 2 waits for the file `go` there. What came out
-goes to stdout.
+line to the file `runs` in the folder, with its worker, and call number COUNT / 2 waits for the file `go`
+there. What came out goes to stdout.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ ADDEND = 0
 def add(folder: str, number: int, last: int) -> int:
     """Add a global to a number; the last one waits."""
     with Path(folder, "runs").open("a", encoding="utf-8") as runs:
-        runs.write(f"{number}\n")
+        runs.write(f"{number} {os.getpid()}\n")
     while number == last and not Path(folder, "go").exists():
         time.sleep(0.01)
     return number + ADDEND

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
+from quakegrid.engine.database import hold_keeper
 from quakegrid.engine.database.hold_keeper import HoldKeeper
 from quakegrid.jobs.states import JobState
 from quakegrid.services.dbserver.jobs.holds import HoldDeadlines, HoldMonitor
@@ -159,6 +160,19 @@ def test_keeper_renews_at_once_and_goes_on_after_an_outage() -> None:
     assert server.is_through.wait(60)
     keeper.close()
     assert server.lost == []
+
+
+def test_no_calculation_begins_before_its_job_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would end its job if its driver died; a dbserver that stays away is an error."""
+    server = Server(errors.PeerUnreachableError("away"), errors.QuakeGridError("full"))
+    server.keep(1).close()
+    assert server.answers == []
+    assert server.renewals.count(1) >= 3
+
+    away = Server(*[errors.PeerUnreachableError("away")] * 2)
+    monkeypatch.setattr(hold_keeper, "BEGIN_S", 0.0)
+    with pytest.raises(errors.PeerUnreachableError, match="does not take the hold on job 1"):
+        away.keep(1)
 
 
 @pytest.mark.parametrize(

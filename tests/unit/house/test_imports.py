@@ -68,6 +68,8 @@ PURE = (
     "quakegrid.cli.shell.ages",
     "quakegrid.cli.views.stages",
     "quakegrid.cli.checks.estimates",
+    "quakegrid.cli.checks.upgrade_plan",
+    "quakegrid.cli.logs.places",
     "quakegrid.cli.results.old_jobs",
     "quakegrid.cli.views.routine_warnings",
 )

@@ -14,7 +14,8 @@ from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 from quakegrid.notify import ends
 
-SCHEMA = json.loads(Path(__file__).parents[3].joinpath("docs", "notification.schema.json").read_text())
+DOCS = Path(__file__).parents[3] / "docs"
+SCHEMA = json.loads((DOCS / "reference" / "notification.schema.json").read_text())
 TIME = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
 JOB = Job(
     id=7,

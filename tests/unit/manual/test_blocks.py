@@ -15,7 +15,7 @@ from tests.manual.reference.commands import all_commands
 LANGUAGES = {"console", "ini", "json", "nftables", "python", "text", "yaml"}
 PAGES = [*manual_pages(), ROOT / "README.md"]
 COMMANDS = dict(all_commands())
-CALL = re.compile(r"(?<!-u )(?<!-n )(?<![\w/.-])((?:quakegrid|agentctl) [a-z][^`|;&>#\n]*)")
+CALL = re.compile(r"(?<!-u )(?<!-n )(?<!-C )(?<![\w/.-])((?:quakegrid|agentctl) [a-z][^`|;&>#\n]*)")
 # Words behind a program that are none of its commands: `quakegrid oq` passes on what follows.
 PASSES_ON = ("quakegrid", "oq")
 READING = "$ first --option\n> second\nprinted\n$ next\n"

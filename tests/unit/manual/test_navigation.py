@@ -57,3 +57,18 @@ def test_four_bare_machines_take_ten_commands() -> None:
 
     assert sorted(int(number) for line in counted for number in line.split(", ")) == list(range(1, 11))
     assert len(re.findall(r"  # \d", text)) == len(counted)
+
+
+def test_readme_is_short_and_leads_somewhere() -> None:
+    """At most a hundred lines; every link and picture is there."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert text.count("\n") <= 100
+    assert [link for link in LINK.findall(text) if not (ROOT / link).exists()] == []
+
+
+def test_every_picture_is_shown() -> None:
+    """Each file of docs/pictures is on a page, so that nobody makes what nobody sees."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *PAGES))
+
+    assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in pages] == []

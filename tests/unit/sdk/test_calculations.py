@@ -8,6 +8,9 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.sdk.calculations import places
+from quakegrid.sdk.calculations.awaited import AwaitedCalculations, AwaitedJob
+from quakegrid.sdk.calculations.calculations import Calculations
+from quakegrid.sdk.calculations.jobs import ClusterJob
 from quakegrid.sdk.calculations.places import HowToRun
 from quakegrid.sdk.cluster import LocalCluster
 
@@ -43,3 +46,30 @@ def test_cluster_of_a_program_runs_no_calculations() -> None:
     for ask in (lambda: cluster.run("job.ini"), cluster.jobs, lambda: cluster.job(-1)):
         with pytest.raises(errors.StateError, match="quakegrid up"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("plain", "awaited"), [(ClusterJob, AwaitedJob), (Calculations, AwaitedCalculations)]
+)
+def test_all_can_be_awaited(plain: type, awaited: type) -> None:
+    """What a job and a cluster offer is there for `await`, too."""
+    offered = {name for name in vars(plain) if not name.startswith("_")}
+
+    assert offered - {"close"} <= vars(awaited).keys()
+    assert ("__await__" in vars(plain)) == ("__await__" in vars(awaited))
+
+
+def test_formats_of_an_export_may_be_a_list(tmp_path: Path) -> None:
+    """As well as a text with commas, which people know from the command line."""
+    asked: list[str] = []
+
+    class Place:
+        def export(self, _job_id: int, _folder: Path, formats: str) -> list[Path]:
+            asked.append(formats)
+            return []
+
+    job = ClusterJob(None, None, Place(), 7)  # type: ignore[arg-type]
+    job.export(tmp_path, ["csv", "xml"])
+    job.export(tmp_path, "csv,xml")
+
+    assert asked == ["csv,xml", "csv,xml"]

@@ -46,14 +46,17 @@ def test_refusal_of_a_session_that_the_lane_knows_is_an_error_at_once() -> None:
         Retelling(1.0, 60.0).refuse("a task has a name", 0.0, is_unknown_session=False)
 
 
-def test_message_that_was_refused_before_the_lane_knew_the_session_is_told_again() -> None:
-    """The lane may hear of the session between a task and the join that follows it."""
+def test_lane_that_confirms_a_join_is_not_told_again_what_it_refused_before() -> None:
+    """The refusal answers an earlier telling: it came while the driver told everything once more."""
     retelling = Retelling(1.0, 60.0)
     retelling.refuse("no", 0.0, is_unknown_session=True)
+    retelling.begin(2)
+    retelling.refuse("no", 0.1, is_unknown_session=True)
 
-    retelling.end(1)
+    retelling.end(2)
 
-    assert retelling.due_s == 1.0
+    assert retelling.due_s == math.inf
+    assert not retelling.is_due(1000.0, 3)
 
 
 def test_admission_ends_the_pause_of_what_was_refused() -> None:

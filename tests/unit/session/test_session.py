@@ -74,13 +74,15 @@ def runs_tasks(message: lane_pb2.LaneMessage, payload: Sequence[bytes]) -> Itera
 
 
 def knows_from_join(number: int) -> Answer:
-    """A lane that refuses a session until it has been told of it so often."""
-    joins = 0
+    """A lane that refuses a session until it was told of it so often, and the join behind a refused task."""
+    joins, has_refused = 0, False
 
     def answer(message: lane_pb2.LaneMessage, payload: Sequence[bytes]) -> Iterable[LaneReply]:
-        nonlocal joins
+        nonlocal joins, has_refused
         joins += message.HasField("join")
-        return (fake_lane.refuses_session if joins < number else runs_tasks)(message, payload)
+        is_refused = joins < number or (has_refused and message.HasField("join"))
+        has_refused = is_refused and message.HasField("submit_task")
+        return (fake_lane.refuses_session if is_refused else runs_tasks)(message, payload)
 
     return answer
 

@@ -19,6 +19,7 @@ from quakegrid.services.broker.rpc.answers import Context, answering
 from quakegrid.services.broker.rpc.membership import let_go
 from quakegrid.services.broker.rpc.node_orders import NodeOrders
 from quakegrid.services.broker.status import metrics
+from quakegrid.services.broker.status.job_totals import JobTotals
 from quakegrid.transport import callers
 
 WATCH_INTERVAL_S = 0.5
@@ -27,8 +28,8 @@ WATCH_INTERVAL_S = 0.5
 class FleetServicer(fleet_pb2_grpc.FleetServicer):
     """See protos/quakegrid/api/v1/fleet.proto."""
 
-    def __init__(self, broker: Broker, records: Path) -> None:
-        self._broker, self._records = broker, records
+    def __init__(self, broker: Broker, records: Path, job_totals: JobTotals) -> None:
+        self._broker, self._records, self._job_totals = broker, records, job_totals
         self._orders = NodeOrders(broker.nodes)
 
     async def AbortJob(  # noqa: N802
@@ -85,7 +86,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         context: grpc.aio.ServicerContext[fleet_pb2.GetMetricsRequest, fleet_pb2.GetMetricsResponse],  # noqa: ARG002
     ) -> fleet_pb2.GetMetricsResponse:
         """GetMetrics, see the contract."""
-        return fleet_pb2.GetMetricsResponse(text=metrics.text(self._broker.status))
+        return fleet_pb2.GetMetricsResponse(text=metrics.text(self._broker.status, self._job_totals))
 
     async def WaitForNodes(  # noqa: N802
         self,

@@ -168,6 +168,11 @@ def check_sample(sample: nodes_pb2.NodeSample) -> None:
     )
     if not all(math.isfinite(number) and number >= 0 for number in numbers):
         raise errors.PeerError("its memory or load is less than none")
+    ids = {each.session_id for each in sample.sessions}
+    if len(sample.sessions) > MAX_CORES or len(ids) < len(sample.sessions):
+        raise errors.PeerError(f"it tells the memory of {len(sample.sessions)} sessions, or of one twice")
+    if not all(0 < each.session_id <= LARGEST_ID and each.own_bytes >= 0 for each in sample.sessions):
+        raise errors.PeerError("it tells the memory of a session that cannot be, or less than none of it")
 
 
 def _check_workers(status: nodes_pb2.AgentStatus) -> None:

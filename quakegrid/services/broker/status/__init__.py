@@ -1,1 +1,1 @@
-"""The broker's status for people (`status.py`, `totals.py`) and for Prometheus (`metrics.py`)."""
+"""The broker's status for people (`status.py`, `totals.py`) and for Prometheus (`metrics.py`, `job_totals.py`)."""

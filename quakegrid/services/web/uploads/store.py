@@ -31,6 +31,15 @@ _PART = ".part"
 _LOCK_COUNT = 64
 
 
+@dataclass(slots=True)
+class _Usage:
+    """What a person has: bytes and number of files here, and bytes of calculations' inputs."""
+
+    here_bytes: int
+    file_count: int
+    calculations_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """A file that has not come, or not all of it.
@@ -56,7 +65,7 @@ class FileStore:
         self.root = inputs.root.with_name(FOLDER)
         self._inputs, self._quota_bytes = inputs, quota_bytes
         self._locks = [threading.Lock() for _ in range(_LOCK_COUNT)]
-        self._used: dict[str, tuple[int, int]] = {}
+        self._used: dict[str, _Usage] = {}
 
     def missing(self, owner: str, wanted: Iterable[WantedFile]) -> list[Missing]:
         """Which files have not come from a person; those that have are kept for a new time.
@@ -130,7 +139,7 @@ class FileStore:
     def count_bytes(self, owner: str) -> int:
         """What a person's files take here; one that lies in a calculation's folder, too, counts there."""
         self._used.pop(owner, None)
-        return self._usage(owner)[0] if self.root.is_dir() else 0
+        return self._usage(owner).here_bytes if self.root.is_dir() else 0
 
     def sweep(self, keep_days: int) -> int:
         """Remove files that no calculation has taken for some days, and pieces after one; how many.
@@ -191,11 +200,12 @@ class FileStore:
         part.rename(part.with_suffix(""))
 
     def _check_room(self, owner: str, more_bytes: int, more_files: int) -> None:
-        used_bytes, file_count = self._usage(owner)
-        used_bytes += self._inputs.used_bytes(owner) if more_files else 0
-        if file_count + more_files > MOST_FILES:
-            raise UsageError(f"{owner} has {file_count} files here, and may have {MOST_FILES}")
-        if used_bytes + more_bytes > self._quota_bytes:
+        used = self._usage(owner)
+        if more_files:  # a file begins: calculations may have come or gone since the last one
+            used.calculations_bytes = self._inputs.used_bytes(owner)
+        if used.file_count + more_files > MOST_FILES:
+            raise UsageError(f"{owner} has {used.file_count} files here, and may have {MOST_FILES}")
+        if used.here_bytes + used.calculations_bytes + more_bytes > self._quota_bytes:
             raise UsageError(
                 f"the inputs of {owner} would take more than {self._quota_bytes >> 20} MB "
                 "([web] inputs_quota); remove calculations that are not needed any more"
@@ -204,16 +214,18 @@ class FileStore:
         if free - more_bytes < LEFT_BYTES:
             raise UsageError(f"no space for {more_bytes >> 20} MB: {free >> 20} MB are free on the server")
 
-    def _usage(self, owner: str) -> tuple[int, int]:
-        """Bytes and number of a person's files; counted on disk once in a while, as pieces are many."""
+    def _usage(self, owner: str) -> _Usage:
+        """What a person has; counted on disk once in a while, as pieces are many."""
         if owner not in self._used:
             sizes = [path.lstat() for path in self._files([self._folder(owner)])]
-            self._used[owner] = sum(each.st_size for each in sizes if each.st_nlink == 1), len(sizes)
+            here_bytes = sum(each.st_size for each in sizes if each.st_nlink == 1)
+            self._used[owner] = _Usage(here_bytes, len(sizes), self._inputs.used_bytes(owner))
         return self._used[owner]
 
     def _note(self, owner: str, more_bytes: int, more_files: int) -> None:
-        used_bytes, file_count = self._usage(owner)
-        self._used[owner] = used_bytes + more_bytes, file_count + more_files
+        used = self._usage(owner)
+        used.here_bytes += more_bytes
+        used.file_count += more_files
 
     def _files(self, folders: Iterable[Path]) -> Iterator[Path]:
         for folder in folders:

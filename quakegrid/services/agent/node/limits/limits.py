@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -125,6 +126,11 @@ class NodeLimits:
             soft_percent=self._rules.soft_percent,
             hard_percent=self._rules.hard_percent,
         )
+        own_bytes = Counter[int]()
+        for worker in memory.workers:
+            own_bytes[worker.session_id] += worker.own_bytes
+        for session_id, size in sorted(own_bytes.items()):
+            found.sessions.add(session_id=session_id, own_bytes=size & -MEBIBYTE)
         with contextlib.suppress(OSError):
             found.load_average = round(os.getloadavg()[0], 1)
         return found
