@@ -203,7 +203,7 @@ def main() -> int:
             say("large files ...")
             figures += transfers(settings, database, Path(folder), record.pid)
             say("a large export ...")
-            figures.append(computing.large_export(settings, Path(folder), record.pid))
+            figures.append(computing.large_export(settings, database, Path(folder), record.pid))
         say("requests that need the engine ...")
         engine_ms = engine_requests_ms(settings.web_port)
         say("calculations that are sent ...")

@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.support.figures import Figure
 from benchmarks.web import transfers
 from quakegrid import testing
+from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.settings.config import Settings
 
 CASE = "event_based/case_6"
@@ -71,11 +72,12 @@ def calculation(settings: Settings, folder: Path) -> Iterator[Callable[[], bool]
             web.post(f"/v1/calc/{job_id}/abort")
 
 
-def large_export(settings: Settings, folder: Path, pid: int) -> Figure:
+def large_export(settings: Settings, database: DbClient, folder: Path, pid: int) -> Figure:
     """What the export of a gigabyte of ground motion by the engine costs the web service.
 
     Args:
         settings: of the cluster.
+        database: of it.
         folder: for files.
         pid: of the web service.
     """
@@ -85,7 +87,7 @@ def large_export(settings: Settings, folder: Path, pid: int) -> Figure:
         wait_until(lambda: web.get(f"/v1/calc/{job_id}/status").json()["status"] == "complete", "its end")
         outputs = web.get(f"/v1/calc/{job_id}/results").json()
         (output,) = (each for each in outputs if each["type"] == "gmf_data")
-        enlarge(Path(web.get(f"/v1/calc/{job_id}").json()["ds_calc_dir"] + ".hdf5"))
+        enlarge(Path(f"{database.jobs.get_job(job_id).ds_calc_dir}.hdf5"))
     before_mib = transfers.memory_mib(pid, "VmHWM")
     _, size = transfers.download_s(port, f"/v1/calc/result/{output['id']}?export_type=hdf5")
     assert size > transfers.GIB, f"the export has {size} bytes only"

@@ -66,7 +66,8 @@ def ca() -> None:
     """Print the certificate of the cluster's own authority, which the web service's is signed by.
 
     Programs that use `requests` take it from the file that REQUESTS_CA_BUNDLE names, QGIS and browsers from
-    what the machine trusts. A service with the site's own certificate needs none of this.
+    their own lists. Do not let a whole machine trust it: it is limited to no names, so whoever has the
+    authkey could be any site there. A service with the site's own certificate needs none of this.
     """
     settings = options.client_settings()
     if settings.credential is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 import logging
@@ -56,7 +57,8 @@ def tell_outside(original: Any) -> Any:
         document = json.dumps(row, default=str).encode()
         failure = delivery.deliver(targets.check(notify_to), document, {}, is_guarded=not is_allowed)
         if failure:
-            logging.error(failure)  # noqa: LOG015 - the job's log
+            # The engine has left the job's log by now.
+            logs.dbcmd("log", job_id, datetime.datetime.now(datetime.UTC), "WARNING", "notify", failure)
 
     return notify_job_complete
 

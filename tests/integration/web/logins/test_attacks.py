@@ -134,3 +134,18 @@ def test_no_secret_is_in_any_log_or_table(team: Team) -> None:
     assert [secret for secret in secrets if secret in logs] == []
     in_tables = [secret for secret in (*secrets, token[4:20]) if secret in tables]
     assert in_tables == []
+
+
+def test_calculation_of_others_is_compared_with_none(team: Team) -> None:
+    """Whichever of the two it is; with a shared one the own one is. The fleet and its events are for all."""
+    own, other, shared = (team.jobs[name] for name in ("own", "other", "shared"))
+    with team.log_in("anna") as web:
+        for one, two in ((own, other), (other, own), (shared, other)):
+            answer = web.get(f"/calculations/{one}/compare/{two}.json")
+            assert (answer.status_code, "belongs to ben" in answer.text) == (403, True)
+
+        found = web.get(f"/calculations/{own}/compare/{shared}.json").json()
+        assert [job["user_name"] for job in found["calculations"]] == ["anna", "ben"]
+        assert "cannot be compared" in found["words"]
+        for kind in ("fleet", "events"):
+            assert web.get(f"/live/{kind}.json").json()["is_connected"] is False
