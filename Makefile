@@ -120,7 +120,7 @@ test-all: check ## Check, then all tests, with every case of the engine
 	@$(PY) -m tests --full
 
 .PHONY: test-resume
-test-resume: install ## Test calculations that are killed, with every kind of them (15 minutes; part of `make test-all`)
+test-resume: install ## Test calculations that are killed, with every kind of them (half an hour; part of `make test-all`)
 	@$(PY) -m pytest -n 3 --full tests/unit/journals tests/property/test_journals.py tests/faults/resume tests/people/resume
 
 # The engines before the newest one that are tested; each has an environment of its own.
