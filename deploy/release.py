@@ -1,8 +1,8 @@
 """Makes a release in this checkout: `make release VERSION=1.2.0`.
 
 Arranges what CHANGELOG.md has under "Unreleased" by Added, Changed, Fixed and Removed below the version's
-heading, writes the version into the package, commits and tags, and builds the sdist and the wheel into `dist/`,
-with check sums. Nothing is pushed or published. Who builds the same tag again gets the same bytes.
+heading, writes the version into the package, commits and tags, and builds the sdist and the wheel into
+`dist/`, with check sums. Nothing is pushed or published. Who builds the same tag again gets the same bytes.
 """
 
 from __future__ import annotations

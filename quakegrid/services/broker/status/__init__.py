@@ -1,1 +1,1 @@
-"""The broker's status for people (`status.py`, `totals.py`) and for Prometheus (`metrics.py`, `job_totals.py`)."""
+"""The status of the broker, for people (`status.py`, `totals.py`) and as metrics (the others)."""
