@@ -12,7 +12,7 @@ from collections.abc import Sequence
 ANY = "..."
 _REPLACED = (
     (re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{6,}\b"), "0"),  # ids and hashes
-    (re.compile(r"\d+(?:[.,:]\d+)*"), "0"),
+    (re.compile(r"(?:(?<=\s)-)?\d+(?:[.,:]\d+)*"), "0"),
     (re.compile(r"-{2,}"), "-"),
     (re.compile(r"[━╸╺─]+"), "-"),
     (re.compile(r"\s+"), " "),

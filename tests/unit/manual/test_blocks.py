@@ -106,6 +106,7 @@ def test_block_without_end_is_an_error() -> None:
     ("shown", "printed", "is_same"),
     [
         (["job 7 in 0.5 s"], ["job 12 in 13.1 s"], True),
+        (["offset 0.18 s"], ["offset -1.02 s"], True),
         (["id  b6b0d52e"], ["id   1234abcd"], True),
         (["a", "...", "z"], ["a", "b", "c", "z"], True),
         (["a", "...", "z"], ["a", "z"], True),
