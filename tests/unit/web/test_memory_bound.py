@@ -12,8 +12,8 @@ from quakegrid.engine.web import memory_bound
 GIB = 1 << 30
 TAKE_TOO_MUCH = """
 from quakegrid.engine.web import memory_bound
-memory_bound.LEAST_BYTES, memory_bound.SHARE = 256 << 20, 1 << 40
-memory_bound.set_here()
+memory_bound.LEAST_BYTES = 256 << 20
+memory_bound.set_here(1 << 40)
 bytearray(1 << 20)
 try:
     bytearray(1 << 30)
