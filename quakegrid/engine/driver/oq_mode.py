@@ -40,8 +40,8 @@ def main(argv: Sequence[str]) -> int:
 def _dbserver_status() -> str:
     """Whether the dbserver of the cluster answers, in upstream's words.
 
-    Upstream tells it only to the user `openquake` if root has installed the engine, and looks at no dbserver on
-    loopback.
+    If root has installed the engine, upstream tells it to the user `openquake` only. It does not look at a
+    dbserver on loopback.
     """
     from openquake.server import dbserver  # noqa: PLC0415 - after the seams
 
