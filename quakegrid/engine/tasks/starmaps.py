@@ -19,6 +19,7 @@ from openquake.baselib import parallel, zeromq
 from quakegrid.engine.files.starmap_files import StarmapFiles
 from quakegrid.engine.replay.job_journal import NoJournal, OutcomeJournal, RecordedOutcome
 from quakegrid.engine.replay.ordered import Submission
+from quakegrid.engine.tasks import task_progress
 from quakegrid.engine.tasks.engine_task import dump_task
 from quakegrid.engine.tasks.known_jobs import KnownJobs
 from quakegrid.engine.tasks.task_progress import Event, TaskProgress, TaskQueue
@@ -112,7 +113,7 @@ class Starmaps:
         known_jobs: KnownJobs,
         files: StarmapFiles,
     ) -> None:
-        self._session, self._progress = session, TaskProgress(on_event)
+        self._session, self._progress = session, TaskProgress(task_progress.to_broker_too(on_event, session))
         self._known_jobs, self.files = known_jobs, files
         self._channels: dict[int, Channel] = {}
         self._ports = itertools.count(1)

@@ -8,14 +8,39 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-Event = dict[str, object]
+Event = dict[str, Any]
 # Tasks that a Starmap has not submitted yet: function and arguments.
 TaskQueue = Sequence[tuple[Any, Any]]
 INTERVAL_S = 0.05
 # So much longer for each task that is not submitted yet: to count them takes a tenth of that.
 INTERVAL_PER_TASK_S = 1e-6
+
+
+class StageSession(Protocol):
+    """An open session, which tells the broker."""
+
+    def tell_stage(self, job_id: int, operation: str, counts: tuple[int, int, int]) -> None:
+        """See `Session.tell_stage`."""
+
+
+def to_broker_too(
+    on_event: Callable[[Event], None], session: Callable[[], StageSession]
+) -> Callable[[Event], None]:
+    """Tells of progress whom it was told before, and the broker.
+
+    Args:
+        on_event: told of progress.
+        session: gives the open session.
+    """
+
+    def tell(event: Event) -> None:
+        on_event(event)
+        counts = event["done_count"], event["total_count"], event["replayed_count"]
+        session().tell_stage(max(event["job_id"] or 0, 0), event["operation"], counts)
+
+    return tell
 
 
 class TaskProgress:

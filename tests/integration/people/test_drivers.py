@@ -284,6 +284,10 @@ def test_driver_speaks_for_its_own_session_only(services: Settings, anna: Settin
                     with pytest.raises(grpc.RpcError) as refused:
                         call(session.session_id, token, TIMEOUT_S)
                     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            stages = sessions_pb2.TellStagesRequest(session_id=session.session_id, session_token="0" * 64)
+            with pytest.raises(grpc.RpcError) as refused:
+                link.tell_stages(stages, TIMEOUT_S)
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
             resumed = sessions_pb2.OpenSessionRequest(
                 host=socket.gethostname(),
                 pid=os.getpid(),

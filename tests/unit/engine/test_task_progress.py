@@ -106,3 +106,29 @@ def test_tasks_from_a_journal_are_told_apart() -> None:
 
     told = [(event["operation"], event["done_count"], event["replayed_count"]) for event in events]
     assert told == [("classical", 1, 1), ("classical", 2, 1), ("disagg", 1, 1)]
+
+
+class ToldSession:
+    """A session that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[int, str, tuple[int, int, int]]] = []
+
+    def tell_stage(self, job_id: int, operation: str, counts: tuple[int, int, int]) -> None:
+        """Keep it."""
+        self.stages.append((job_id, operation, counts))
+
+
+def test_progress_goes_to_the_command_line_and_to_the_broker() -> None:
+    """Both hear the same; work without a job has the number 0 at the broker."""
+    session = ToldSession()
+    events: list[Event] = []
+    progress = TaskProgress(subject.to_broker_too(events.append, lambda: session))
+
+    for calc_id, now_s in ((7, 1.0), (None, 2.0)):
+        progress.count_submitted("classical")
+        progress.count_done("classical")
+        progress.tell("classical", calc_id, (), now_s)
+
+    assert session.stages == [(7, "classical", (1, 1, 0)), (0, "classical", (2, 2, 0))]
+    assert [(each["job_id"], each["done_count"]) for each in events] == [(7, 1), (None, 2)]

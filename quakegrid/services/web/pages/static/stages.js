@@ -1,11 +1,23 @@
-// The stages of a calculation, made of what the engine says in its log of its progress.
+// The stages of a calculation: as its driver tells them while it runs, otherwise made of what the engine says in
+// its log of its progress.
 
 import { byId, counted, element, seconds } from "/static/common.js";
 
 const PROGRESS = /^\s*(\S+)\s+(\d{1,3})% \[(\d+) submitted, (\d+) queued\]/;
 const SENT = /^Sent (\d+) (\S+) tasks/;
 const stages = new Map();
+let told = [];
 let end = "";
+
+/** Take what the driver of a calculation tells; what it told last stays when it tells no more. */
+export function takeStages(found) {
+  if (found.length === 0) return;
+  told = found.map((each) => ({
+    name: each.operation, begin: each.begin_s, last: each.change_s, tasks: each.total_count,
+    done: Math.floor((100 * each.done_count) / Math.max(each.total_count, 1)), count: each.done_count, replayed: each.replayed_count,
+  }));
+  drawStages();
+}
 
 /** Take lines of the log: [time, level, process, message]. */
 export function takeLines(lines) {
@@ -45,12 +57,12 @@ export function endStages(state) {
 }
 
 export function drawStages() {
-  byId("stages-box").hidden = stages.size === 0;
-  const found = [...stages.values()];
-  byId("stages").replaceChildren(...found.map((each, index) => bar(each, found[index + 1])));
+  const found = told.length > 0 ? told : [...stages.values()];
+  byId("stages-box").hidden = found.length === 0;
+  byId("stages").replaceChildren(...found.map((each, index) => bar(each, told.length > 0 ? undefined : found[index + 1])));
 }
 
-/** A stage is done as well when the next one has begun, or all is complete: not every log tells of progress. */
+/** A stage of the log is done as well when the next one has begun, or all is complete: not every log tells of progress. */
 function bar(stage, next) {
   const isOver = end !== "";
   const isDone = stage.done >= 100 || Boolean(next) || ["complete", "shared"].includes(end);
@@ -60,5 +72,11 @@ function bar(stage, next) {
   const state = isDone ? `done in ${seconds(spent)}` : isOver ? `ended at ${each.done} %` : `${each.done} %${left === null ? "" : `, about ${seconds(left)} left`}`;
   const shown = element("progress", { max: "100", value: String(each.done), "aria-label": `${each.name}: ${state}` });
   return element("li", {}, element("span", { text: each.name }), shown,
-    element("span", { text: `${state}${each.tasks ? `; ${counted(each.tasks, "task")}` : ""}`, className: "soft" }));
+    element("span", { text: `${state}${tasks(each, isDone)}`, className: "soft" }));
+}
+
+function tasks(stage, isDone) {
+  if (!stage.tasks) return "";
+  const some = stage.count === undefined || isDone ? "" : `${stage.count} of `;
+  return `; ${some}${counted(stage.tasks, "task")}${stage.replayed ? `, ${stage.replayed} from the journal` : ""}`;
 }
