@@ -1,22 +1,24 @@
-// The stages of a calculation: as its driver tells them while it runs, otherwise made of what the engine says in
-// its log of its progress.
+// The stages of a calculation: as its driver counts them while it runs. Those that the driver does not tell of, and all
+// when it has ended before, are made of what the engine says in its log of its progress.
 
 import { byId, counted, element, seconds } from "/static/common.js";
 
 const PROGRESS = /^\s*(\S+)\s+(\d{1,3})% \[(\d+) submitted, (\d+) queued\]/;
 const SENT = /^Sent (\d+) (\S+) tasks/;
 const stages = new Map();
-let told = [];
+const told = new Map();
 let end = "";
 
 /** Take what the driver of a calculation tells; what it told last stays when it tells no more. */
 export function takeStages(found) {
-  if (found.length === 0) return;
-  told = found.map((each) => ({
-    name: each.operation, begin: each.begin_s, last: each.change_s, tasks: each.total_count,
-    done: Math.floor((100 * each.done_count) / Math.max(each.total_count, 1)), count: each.done_count, replayed: each.replayed_count,
-  }));
-  drawStages();
+  for (const each of found) {
+    const done = Math.floor((100 * each.done_count) / Math.max(each.total_count, 1));
+    told.set(each.operation, {
+      name: each.operation, begin: each.begin_s, last: each.change_s, done, tasks: each.total_count,
+      count: each.done_count, replayed: each.replayed_count,
+    });
+  }
+  if (found.length > 0) drawStages();
 }
 
 /** Take lines of the log: [time, level, process, message]. */
@@ -57,9 +59,10 @@ export function endStages(state) {
 }
 
 export function drawStages() {
-  const found = told.length > 0 ? told : [...stages.values()];
+  const logged = [...stages.values()].filter((each) => !told.has(each.name));
+  const found = [...logged, ...told.values()].sort((one, other) => one.begin - other.begin);
   byId("stages-box").hidden = found.length === 0;
-  byId("stages").replaceChildren(...found.map((each, index) => bar(each, told.length > 0 ? undefined : found[index + 1])));
+  byId("stages").replaceChildren(...found.map((each, index) => bar(each, told.has(each.name) ? undefined : found[index + 1])));
 }
 
 /** A stage of the log is done as well when the next one has begun, or all is complete: not every log tells of progress. */
