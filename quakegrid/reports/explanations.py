@@ -64,9 +64,9 @@ def stage_of(session: SessionStatus, job_id: int = 0) -> str:
 
     Args:
         session: with the stages.
-        job_id: whose stages are meant; 0 for those of any job.
+        job_id: whose stages are meant, and those of no job; 0 for all.
     """
-    stages = [each for each in session.stages if job_id in (0, each.job_id)]
+    stages = [each for each in session.stages if not job_id or each.job_id in (0, job_id)]
     if not stages:
         return ""
     stage = next((each for each in reversed(stages) if each.done_count < each.total_count), stages[-1])

@@ -1069,7 +1069,7 @@ class StageProgress(_message.Message):
     BEGIN_TIME_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
-    """A job of the session; 0 for work without a job."""
+    """A job of the session; 0 for work without a job, and where the engine names none: it reads a model."""
     operation: _builtins.str
     """At most 255 printable characters."""
     done_count: _builtins.int

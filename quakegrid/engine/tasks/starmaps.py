@@ -155,7 +155,7 @@ class Starmaps:
             task_id = session.submit(payload, LaneTask(operation))
         self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation, submission)
         starmap.socket.task_queue = starmap.task_queue
-        self._progress.count_submitted(operation)
+        self._progress.count_submitted(operation, starmap.calc_id)
         self._progress.tell(operation, starmap.calc_id, starmap.task_queue, time.monotonic())
 
     def receive(self) -> None:
@@ -165,7 +165,7 @@ class Starmaps:
             task = self._pending.pop(-recorded.number, None)
             if task is None:
                 self.journal.lose(recorded.number)
-            self._progress.count_replayed(task.operation)
+            self._progress.count_replayed(task.operation, task.monitor.calc_id)
             self._deliver(recorded, task)
             return
         session = self._session()
@@ -184,7 +184,7 @@ class Starmaps:
         """Put the results of an outcome into their channel; returns whether the task succeeded."""
         results = _results(outcome, task)
         task.channel.results.extend(results)
-        self._progress.count_done(task.operation)
+        self._progress.count_done(task.operation, task.monitor.calc_id)
         self._progress.tell(task.operation, task.monitor.calc_id, task.channel.task_queue, time.monotonic())
         return not any(result.tb_str for result in results)
 

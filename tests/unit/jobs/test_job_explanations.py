@@ -234,5 +234,7 @@ def test_running_job_says_which_stage_is_at_hand() -> None:
     assert stage_of(both, 7) == "classical, 40 of 100 tasks done, 3 of them from the journal"
     assert stage_of(dataclasses.replace(SESSION, stages=stages[1:2]), 7) == "postclassical, 1 of 1 task done"
     assert stage_of(both, 9) == ""
+    reading = dataclasses.replace(SESSION, stages=(StageStatus(0, "read_source_model", 1, 2), *stages[1:]))
+    assert stage_of(reading, 7) == "read_source_model, 1 of 2 tasks done"
     assert "Its stage at hand is event_based, 0 of 1 task done." in said(fleet(both))
     assert "stage at hand" not in said(fleet(SESSION))

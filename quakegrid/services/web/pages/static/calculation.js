@@ -130,7 +130,9 @@ follow("/live/jobs", {
 follow("/live/fleet", {
   fleet: (fleet) => {
     session = fleet.sessions.find((each) => each.job_ids.includes(jobId)) ?? null;
-    takeStages(session?.stages.filter((each) => each.job_id === jobId) ?? []);
+    // The engine names no calculation where it reads a model.
+    const isAlone = session?.job_ids.length === 1;
+    takeStages(session?.stages.filter((each) => each.job_id === jobId || (isAlone && each.job_id === 0)) ?? []);
     drawFacts();
   },
 });
