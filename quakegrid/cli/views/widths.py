@@ -1,7 +1,7 @@
 """Lines that fit a terminal; where nobody looks (pipes, files), nothing is broken or cut.
 
-Texts may be foreign, and are made harmless for a terminal here (`jobs/terminal_text.py`): style the result, not
-what is given.
+Texts may be foreign, and are made harmless for a terminal here (`jobs/terminal_text.py`): style the result,
+not what is given.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ The numbers of each calculation are written as its owner, who alone may read its
 as the account of the service, which then reads plain numbers only: a datastore that somebody has made up
 could name other files, or break the library that reads it.
 
-A file begins with a line of JSON; after it come numbers of eight bytes, as the line has their places. Whole
-numbers are written as such: as fractions, those above 2**53 would lose digits.
+A file begins with a line of JSON; after it come numbers of eight bytes, as the line has their places.
+Whole numbers are written as such: as fractions, those above 2**53 would lose digits.
 
-"Same" means here: the same to the last digit. That is said of as many numbers as were compared, and of no text:
-`quakegrid jobs compare` compares what the engine exports, texts too, within a tolerance.
+"Same" means here: the same to the last digit. That is said of as many numbers as were compared, and of no
+text: `quakegrid jobs compare` compares what the engine exports, texts too, within a tolerance.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _digests(inputs: Any) -> dict[str, str]:
 
 
 def _short_names(paths: Collection[Path]) -> dict[Path, str]:
-    """What each file is called wherever its folder is: its name, with as many folders as tell it from others."""
+    """What each file is called: its name, with as many of its folders as tell it from the others."""
     ends = Counter(path.parts[at:] for path in paths for at in range(len(path.parts)))
     return {
         path: str(Path(*next(path.parts[at:] for at in range(-1, -len(path.parts) - 1, -1)
