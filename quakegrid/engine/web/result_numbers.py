@@ -302,7 +302,8 @@ def _is_head(head: Any) -> bool:
         return False
     if len(places) > MOST_DATASETS or not all(map(_is_place, places)):
         return False
-    return sum(place["count"] for place in places) <= MOST_NUMBERS
+    count: int = sum(place["count"] for place in places)
+    return count <= MOST_NUMBERS
 
 
 def _is_place(place: Any) -> bool:
