@@ -20,7 +20,7 @@ from quakegrid.comparison import parameters
 from quakegrid.jobs.row_ids import checked
 from quakegrid.services.web.access import guarded
 from quakegrid.services.web.api import owners
-from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of
+from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of, person_of
 from quakegrid.services.web.engine_views import EngineViews
 from quakegrid.services.web.live.jobs import as_json
 from quakegrid.services.web.pages import reports
@@ -43,7 +43,7 @@ async def compared(request: Request) -> Response:
     }
     try:
         readers = [await owners.reader_of(backends, caller, job_id) for job_id in job_ids]
-        answer |= await _results(backends.views, job_ids, readers, caller.name)
+        answer |= await _results(backends.views, job_ids, readers, person_of(request))
     except errors.QuakeGridError as exc:
         nothing = dict.fromkeys(("parameters", "inputs", "results", "only", "left_out", "verdict"))
         answer |= nothing | {"words": f"their parameters and results cannot be compared: {exc}"}
