@@ -247,7 +247,8 @@ def _compared(name: str, one: NumbersFile, other: NumbersFile) -> dict[str, Any]
     for ours, theirs in zip(one.blocks(name), other.blocks(name), strict=False):
         size = min(ours.size, theirs.size)
         found.take(ours[:size], theirs[:size])
-    return told | {"is_same": found.differing == 0, **asdict(found)}
+    is_same = None if told["size"] and not found.count else found.differing == 0  # of none, nobody knows
+    return told | {"is_same": is_same, **asdict(found)}
 
 
 class NumbersFile:

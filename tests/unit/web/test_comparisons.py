@@ -145,6 +145,13 @@ SHAPES = {"name": "a", "size": 10, "is_same": False}
             {"results": [PART, PART, OTHER]},
             "1 of 3 results differs. Of 2 results only the first numbers were compared: 8,000 of 10,000.",
         ),
+        (
+            {"results": [SAME, SAME | {"count": 0, "is_same": None}]},
+            (
+                "All numbers that were compared are the same, to the last digit. Of 1 result only the first "
+                "numbers were compared: 0 of 10."
+            ),
+        ),
         ({"results": [SAME, SHAPES], "only": [["b"], []]}, "2 of 3 results differ."),
         (
             {"results": [SAME], "left_out": [0, 3]},

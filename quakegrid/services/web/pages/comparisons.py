@@ -102,7 +102,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     """
     results = found["results"]
     count = len(results) + sum(map(len, found["only"]))
-    differing = count - sum(each["is_same"] for each in results)
+    differing = count - sum(each["is_same"] is not False for each in results)
     parts = [each for each in results if each.get("count", each["size"]) < each["size"]]
     if not count:
         words = "They have no numbers to compare."

@@ -76,6 +76,7 @@ def test_numbers_are_read_and_compared_in_blocks(tmp_path: Path, monkeypatch: py
 
     seen = {each["name"]: (each["size"], each["count"], each["differing"]) for each in found["results"]}
     assert seen == {"cube": (30, 20, 1), "rest": (10, 10, 10), "row": (10, 0, 0)}
+    assert [each["is_same"] for each in found["results"]] == [False, False, None]
     assert found["left_out"] == [1, 1]
 
 

@@ -36,7 +36,7 @@ function drawResults({ results, only, words, verdict }) {
   byId("result-table").hidden = true;
   byId("result-words").textContent = words ? `${words[0].toUpperCase()}${words.slice(1)}` : "";
   if (!results) return;
-  const differing = results.filter((each) => !each.is_same);
+  const differing = results.filter((each) => each.is_same === false);
   const same = results.filter((each) => each.is_same);
   const missing = only.flatMap((names, at) => names.map((name) => row(name, element("td", { text: `only in calculation ${[ownId, otherId][at]}`, colspan: "4" }))));
   byId("result-rows").replaceChildren(...differing.map(resultRow), ...missing);
