@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,3 +90,15 @@ def test_last_line_of_own_process_is_its_answer(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(answers.subprocess, "run", lambda *_args, **_options: done)
 
     assert answers.ask_own_process({"job_ini": "a"}, 5.0) == {"refusal": ""}
+
+
+def test_own_process_runs_nothing_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module there may be anybody's, and have any name."""
+    (tmp_path / "foreign.py").write_text("print('{}')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(answers, "OWN_PROCESS", "foreign")
+
+    with pytest.raises(errors.QuakeGridError, match="No module named foreign"):
+        answers.ask_own_process({}, 60.0)

@@ -56,6 +56,15 @@ def test_show_tells_where_each_setting_comes_from(home: Path) -> None:
     assert "kJ8sd7" not in config("show").stdout
 
 
+def test_show_keeps_the_address_of_a_chat_to_itself(home: Path) -> None:
+    """Whoever has it can write there."""
+    write(home, GOOD + "[notify]\nurl = https://chat.example.org/hooks/Wq81xT\n")
+
+    assert "[notify] url" in config("show").stdout
+    assert "(set, not shown)" in config("show", "notify").stdout
+    assert "Wq81xT" not in config("show").stdout + config("show", "--json").stdout
+
+
 def test_show_takes_sections_and_keys(home: Path) -> None:
     """Or only what a file sets."""
     assert "[broker] port" in config("show", "broker").stdout
