@@ -311,4 +311,4 @@ def test_tasks_from_a_journal_are_counted_in_words_and_bars(capsys: pytest.Captu
     told = capsys.readouterr().err
     assert "op: 3 of 4 tasks done\n" in told
     assert "op: 3 of 4 tasks done, 2 of them from the journal\n" in told
-    assert re.search(r"3/4 +\(2 from the journal\)", told)
+    assert re.search(r"3/4 +tasks +\(2 from the journal\)", told)
