@@ -111,9 +111,10 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     is_node = choice.role is plan.Role.NODE
     ids = owner_ids(machine, choice.prefix / "shared") if is_node else plan.NO_IDS
     wanted_steps = plan.steps(choice, text, authkeys.new_authkey(), ids)
+    warning = ""
     if machine.is_real:
         accounts.refuse_halves(wanted_steps)
-        _check_first(choice, text, wanted_steps, dry_run=dry_run)
+        warning = _check_first(choice, text, wanted_steps, dry_run=dry_run)
     steps = machine.pending(wanted_steps)
     role = choice.role.value
     if not steps:
@@ -122,6 +123,8 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     say(f"To make this machine a {role}{'' if root == ROOT else f', below {root}'}:")
     for step in steps:
         say(f"  {kinds.in_words(step)}")
+    if warning:
+        say(f"warning: {warning}")
     if dry_run:
         return
     _confirm(yes=yes)
@@ -133,19 +136,24 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     say(f"This machine is a {role}. {next_words}")
 
 
-def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry_run: bool) -> None:
-    """Refuse what could not succeed, before anything is changed; a dry run only says so."""
+def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry_run: bool) -> str:
+    """Refuse what could not succeed, before anything is changed; a dry run only says so.
+
+    Returns:
+        A warning about the master's address, empty if there is none.
+    """
     from quakegrid.install import plan, prospects  # noqa: PLC0415 - as above
 
     master = choice.master or _named_master(text or "")
     try:
         prospects.check_programs(steps)
         if choice.role is plan.Role.MASTER or master:
-            prospects.check_master(choice.role, master, _named_port(text or ""))
+            return prospects.check_master(choice.role, master, _named_port(text or ""))
     except errors.UsageError as exc:
         if not dry_run:
             raise
         say(f"It would be refused: {exc}")
+    return ""
 
 
 def _verify(steps: Sequence[Step], *, is_node: bool) -> None:
