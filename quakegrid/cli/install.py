@@ -111,20 +111,18 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     is_node = choice.role is plan.Role.NODE
     ids = owner_ids(machine, choice.prefix / "shared") if is_node else plan.NO_IDS
     wanted_steps = plan.steps(choice, text, authkeys.new_authkey(), ids)
-    warning = ""
+    warnings = []
     if machine.is_real:
         accounts.refuse_halves(wanted_steps)
-        warning = _check_first(choice, text, wanted_steps, dry_run=dry_run)
+        warnings = _check_first(choice, text, wanted_steps, dry_run=dry_run)
     steps = machine.pending(wanted_steps)
     role = choice.role.value
     if not steps:
         say(f"Nothing to do: this machine is a {role} already.")
         return
     say(f"To make this machine a {role}{'' if root == ROOT else f', below {root}'}:")
-    for step in steps:
-        say(f"  {kinds.in_words(step)}")
-    if warning:
-        say(f"warning: {warning}")
+    for line in (*(f"  {kinds.in_words(step)}" for step in steps), *warnings):
+        say(line)
     if dry_run:
         return
     _confirm(yes=yes)
@@ -136,11 +134,11 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     say(f"This machine is a {role}. {next_words}")
 
 
-def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry_run: bool) -> str:
+def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry_run: bool) -> list[str]:
     """Refuse what could not succeed, before anything is changed; a dry run only says so.
 
     Returns:
-        A warning about the master's address, empty if there is none.
+        Warnings, which are to be said with the plan.
     """
     from quakegrid.install import plan, prospects  # noqa: PLC0415 - as above
 
@@ -148,12 +146,13 @@ def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry
     try:
         prospects.check_programs(steps)
         if choice.role is plan.Role.MASTER or master:
-            return prospects.check_master(choice.role, master, _named_port(text or ""))
+            warning = prospects.check_master(choice.role, master, _named_port(text or ""))
+            return [f"warning: {warning}"] if warning else []
     except errors.UsageError as exc:
         if not dry_run:
             raise
         say(f"It would be refused: {exc}")
-    return ""
+    return []
 
 
 def _verify(steps: Sequence[Step], *, is_node: bool) -> None:

@@ -70,13 +70,13 @@ def check_master(role: Role, master: str, port: int) -> str:
 def _doubt(master: str, address: str) -> str:
     if master != address:  # `plan` lets the services of a master with a name listen on all addresses
         return (
-            f"{master} is {address}, which no interface of this machine has: right behind NAT, or with a "
+            f"{master} is {address}, which no interface of this machine has: right behind NAT or with a "
             "floating address; a mistake otherwise"
         )
     return (
-        f"no interface of this machine has {address}: right behind NAT, or with a floating address; a "
-        "mistake otherwise. dbserver and broker then start only with [dbserver] listen = 0.0.0.0, or an address of "
-        "this machine, in openquake.cfg; with a name in place of the address, `install` writes that itself"
+        f"no interface of this machine has {address}: right behind NAT or with a floating address; a mistake "
+        "otherwise. dbserver and broker then start only with [dbserver] listen = 0.0.0.0, or an address of "
+        "this machine, in openquake.cfg; with a name in place of the address `install` writes that itself"
     )
 
 
