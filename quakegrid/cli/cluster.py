@@ -6,6 +6,7 @@ Keeps the order of the steps and tells the person; `quakegrid.machine.local_serv
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Collection
 from contextlib import closing
@@ -88,7 +89,8 @@ def bring_up(
         before = local_services.running(config.load_settings(state_dir))
         if "agent" in before and cores is not None:
             raise errors.StateError(
-                f"the cluster runs already; `agentctl cores {cores}` changes its cores, and loses no task"
+                f"the cluster runs already; `{_cores_command(state_dir, cores)}` changes its cores, "
+                "and loses no task"
             )
         is_new = not (state_dir / config.CONFIG_NAME).exists()
         own_cluster.prepare_state(state_dir, authkeys.new_authkey, cores, tries_engine=tries_engine)
@@ -102,6 +104,13 @@ def bring_up(
             node_state.change(state_dir, is_stopped=False)  # `up` lets a node serve that was stopped
         local_services.start(settings, missing)
     return settings, missing
+
+
+def _cores_command(state_dir: Path, cores: int) -> str:
+    """What changes the cores of a cluster that runs; other folders than the default one are named."""
+    is_default = state_dir == config.default_state_dir()
+    folder = "" if is_default else f"--state-dir {shlex.quote(str(state_dir))} "
+    return f"agentctl {folder}cores {cores}"
 
 
 def _step_aside(state_dir: Path) -> None:

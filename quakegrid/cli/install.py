@@ -111,17 +111,18 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     is_node = choice.role is plan.Role.NODE
     ids = owner_ids(machine, choice.prefix / "shared") if is_node else plan.NO_IDS
     wanted_steps = plan.steps(choice, text, authkeys.new_authkey(), ids)
+    warnings = []
     if machine.is_real:
         accounts.refuse_halves(wanted_steps)
-        _check_first(choice, text, wanted_steps, dry_run=dry_run)
+        warnings = _check_first(choice, text, wanted_steps, dry_run=dry_run)
     steps = machine.pending(wanted_steps)
     role = choice.role.value
     if not steps:
         say(f"Nothing to do: this machine is a {role} already.")
         return
     say(f"To make this machine a {role}{'' if root == ROOT else f', below {root}'}:")
-    for step in steps:
-        say(f"  {kinds.in_words(step)}")
+    for line in (*(f"  {kinds.in_words(step)}" for step in steps), *warnings):
+        say(line)
     if dry_run:
         return
     _confirm(yes=yes)
@@ -133,19 +134,25 @@ def install(*, root: Path, dry_run: bool, yes: bool, **wanted: Any) -> None:
     say(f"This machine is a {role}. {next_words}")
 
 
-def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry_run: bool) -> None:
-    """Refuse what could not succeed, before anything is changed; a dry run only says so."""
+def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry_run: bool) -> list[str]:
+    """Refuse what could not succeed, before anything is changed; a dry run only says so.
+
+    Returns:
+        Warnings, which are to be said with the plan.
+    """
     from quakegrid.install import plan, prospects  # noqa: PLC0415 - as above
 
     master = choice.master or _named_master(text or "")
     try:
         prospects.check_programs(steps)
         if choice.role is plan.Role.MASTER or master:
-            prospects.check_master(choice.role, master, _named_port(text or ""))
+            warning = prospects.check_master(choice.role, master, _named_port(text or ""))
+            return [f"warning: {warning}"] if warning else []
     except errors.UsageError as exc:
         if not dry_run:
             raise
         say(f"It would be refused: {exc}")
+    return []
 
 
 def _verify(steps: Sequence[Step], *, is_node: bool) -> None:

@@ -30,13 +30,16 @@ def check_programs(steps: Iterable[Step]) -> None:
             raise UsageError(f"this needs the command {step.argv[0]}, which is not installed{package}")
 
 
-def check_master(role: Role, master: str, port: int) -> None:
-    """Refuse a master that is not this machine, or that a node does not reach.
+def check_master(role: Role, master: str, port: int) -> str:
+    """Refuse a master that other machines cannot reach by this name, or that a node does not reach.
 
     Args:
         role: of this machine.
         master: name or address of the master.
         port: of its broker.
+    Returns:
+        A warning, empty if there is none: a master behind NAT, or with a floating address of a cloud, has an
+        address that no interface of it has.
     Raises:
         UsageError: with what was found.
     """
@@ -49,8 +52,8 @@ def check_master(role: Role, master: str, port: int) -> None:
                 "--master an address of this machine"
             )
         if not own_addresses.is_own(master):
-            raise UsageError(f"{master} ({addresses[0]}) is not this machine: give --master its own address")
-        return
+            return _doubt(master, addresses[0])
+        return ""
     if own_addresses.is_own(master):
         raise UsageError(f"{master} is this machine; a node joins another one, the master")
     try:
@@ -61,6 +64,20 @@ def check_master(role: Role, master: str, port: int) -> None:
             f"nobody answers at {master}:{port} ({reason}): is the master installed there, and does a "
             "firewall let this machine in?"
         ) from None
+    return ""
+
+
+def _doubt(master: str, address: str) -> str:
+    if master != address:  # `plan` lets the services of a master with a name listen on all addresses
+        return (
+            f"{master} is {address}, which no interface of this machine has: right behind NAT or with a "
+            "floating address; a mistake otherwise"
+        )
+    return (
+        f"no interface of this machine has {address}: right behind NAT or with a floating address; a mistake "
+        "otherwise. dbserver and broker then start only with [dbserver] listen = 0.0.0.0, or an address of "
+        "this machine, in openquake.cfg; with a name in place of the address `install` writes that itself"
+    )
 
 
 def _addresses(master: str) -> Sequence[str]:

@@ -40,7 +40,7 @@ def run_starmap(cluster: Cluster, folder: Path, task: str, arg: object) -> tuple
 
 def test_killed_worker_costs_an_attempt_not_the_job(cluster: Cluster, medium: Path) -> None:
     """Its task runs again on a new worker, the calculation completes, and its log tells of the death."""
-    running = cluster.start("run", medium)
+    running = cluster.start("run", "-v", medium)
     running.wait_for(WORKING)
     (session,) = cluster.json("status")["sessions"]
 
@@ -57,7 +57,7 @@ def test_killed_worker_costs_an_attempt_not_the_job(cluster: Cluster, medium: Pa
 
 def test_killed_lane_costs_the_job_nothing(cluster: Cluster, medium: Path) -> None:
     """Another lane learns from driver and workers what there was; what they ran is not run again."""
-    running = cluster.start("run", medium)
+    running = cluster.start("run", "-v", medium)
     running.wait_for(WORKING)
     status = cluster.json("status")
     (session,) = status["sessions"]
@@ -107,7 +107,7 @@ def test_job_that_fails_in_a_task_says_why(cluster: Cluster, slow: Path) -> None
 
 def test_killed_driver_fails_its_job_and_ends_its_workers(cluster: Cluster, slow: Path) -> None:
     """Nothing stays `executing`, and the log says why."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", "-v", slow)
     running.wait_for(WORKING)
     (session,) = cluster.json("status")["sessions"]
     files = cluster.temporary_files()
@@ -125,7 +125,7 @@ def test_killed_driver_fails_its_job_and_ends_its_workers(cluster: Cluster, slow
 
 def test_interrupt_aborts_the_job_and_says_so(cluster: Cluster, slow: Path) -> None:
     """Ctrl-C: exit code 4, state `aborted`, no process left."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", "-v", slow)
     running.wait_for(WORKING)
 
     running.process.send_signal(signal.SIGINT)
@@ -213,7 +213,7 @@ def test_service_of_the_engine_is_refused(cluster: Cluster, command: tuple[str, 
 
 def test_abort_from_elsewhere_ends_the_job_and_can_be_repeated(cluster: Cluster, slow: Path) -> None:
     """`quakegrid abort`: the one who waits is told, and a second abort changes nothing."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", "-v", slow)
     running.wait_for(WORKING)
 
     first = cluster.call("abort", "-1")
@@ -229,7 +229,7 @@ def test_abort_from_elsewhere_ends_the_job_and_can_be_repeated(cluster: Cluster,
 
 def test_queued_job_waits_and_its_abort_disturbs_nobody(cluster: Cluster, slow: Path, quick: Path) -> None:
     """`serialize_jobs = 1`: the second waits as `submitted`; aborted, the first goes on to its end."""
-    first = cluster.start("run", slow)
+    first = cluster.start("run", "-v", slow)
     first.wait_for(WORKING)
     second = cluster.start("run", quick)
     second.wait_for("waiting for job")
@@ -248,7 +248,7 @@ def test_queued_job_waits_and_its_abort_disturbs_nobody(cluster: Cluster, slow: 
 
 def test_upstream_abort_reaches_a_job_of_the_cluster(cluster: Cluster, slow: Path) -> None:
     """`oq abort` has upstream's words and does what they say."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", "-v", slow)
     running.wait_for(WORKING)
 
     done = cluster.call("oq", "abort", cluster.job()["id"])
@@ -330,7 +330,7 @@ def test_command_line_that_is_killed_takes_its_job_along(cluster: Cluster, slow:
 
 def test_down_asks_before_it_ends_a_job(cluster: Cluster, medium: Path) -> None:
     """Without a terminal and without --force it refuses, and the job goes on."""
-    running = cluster.start("run", medium)
+    running = cluster.start("run", "-v", medium)
     running.wait_for(WORKING)
 
     down = cluster.call("down")

@@ -19,7 +19,7 @@ def test_reboot_ends_what_executed_and_what_waited(
 ) -> None:
     """No job stays `executing` or `submitted` without a driver, and the next one runs."""
     with running_cluster(tmp_path_factory.mktemp("reboot"), tmp_path_factory.mktemp("home")) as cluster:
-        first = cluster.start("run", slow)
+        first = cluster.start("run", "-v", slow)
         first.wait_for("Sent 3 event_based tasks")
         second = cluster.start("run", quick)
         second.wait_for("waiting for job")

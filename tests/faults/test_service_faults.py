@@ -41,7 +41,7 @@ def kill(cluster: Cluster, victim: str) -> None:
 
 def test_broker_killed_in_a_calculation_and_started_again(cluster: Cluster, medium: Path) -> None:
     """It keeps nothing that driver, workers and agents cannot tell the next one: the job completes."""
-    running = cluster.start("run", medium)
+    running = cluster.start("run", "-v", medium)
     running.wait_for(WORKING)
     (before,) = cluster.json("status")["sessions"]
     workers = cluster.children()
@@ -69,7 +69,7 @@ def test_service_killed_in_a_calculation(
     cluster: Cluster, slow: Path, quick: Path, victim: str, reason: str
 ) -> None:
     """The job is `failed`, its log says why, no process is left; the next calculation is fine."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", "-v", slow)
     running.wait_for(WORKING)
     files = cluster.temporary_files()
 

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.full, pytest.mark.timeout(900)]
 
 def test_stopped_driver_loses_its_job_and_its_workers(cluster: Cluster, slow: Path, quick: Path) -> None:
     """The next job in the queue gets its turn."""
-    running = cluster.start("run", slow)
+    running = cluster.start("run", "-v", slow)
     running.wait_for("Sent 3 event_based tasks")
     (session,) = cluster.json("status")["sessions"]
     job_id = cluster.job()["id"]

@@ -114,7 +114,7 @@ def test_newer_broker_and_dbserver_take_over_a_calculation(
     """It completes, and its log is whole."""
     release = make_release(tmp_path_factory.mktemp("release") / "newer")
     with running_cluster(tmp_path_factory.mktemp("upgrade"), tmp_path_factory.mktemp("home")) as cluster:
-        running_job = cluster.start("run", slow)
+        running_job = cluster.start("run", "-v", slow)
         running_job.wait_for("Sent 3 event_based tasks")
         newer = dataclasses.replace(cluster, environ=cluster.environ | {"PYTHONPATH": str(release)})
 

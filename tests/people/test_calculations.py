@@ -21,7 +21,7 @@ def test_calculation_belongs_to_its_person(engine: PeopleCluster) -> None:
     machine = engine.machine
     forged = {"LOGNAME": BEN.name, "USER": BEN.name, "SUDO_USER": BEN.name, "SUDO_UID": str(BEN.uid)}
     command = (
-        f"umask 027; ulimit -n 500; exec quakegrid run {CASE}/job.ini --exports csv --export-dir results"
+        f"umask 027; ulimit -n 500; exec quakegrid run -v {CASE}/job.ini --exports csv --export-dir results"
     )
 
     done = machine.run(ANNA.name, "sh", "-c", command, environ=engine.environ() | forged, timeout_s=TIMEOUT_S)

@@ -13,7 +13,6 @@ from tests.faults.following.terminals import CTRL_C, at_terminal
 from tests.support.clusters import Cluster
 
 QUESTION = "press a to abort"
-SENT = "Sent 3 event_based tasks"
 
 
 @pytest.fixture

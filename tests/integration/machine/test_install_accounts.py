@@ -116,6 +116,7 @@ def test_accounts_are_made_and_removed(machine: OwnMachine) -> None:
     ):
         assert words in made
     assert "put anna into the group quakegrid-users" in made
+    assert made.count("warning: no interface of this machine has 10.0.0.1") == 1
     for line in (
         "/var/lib/quakegrid quakegrid:quakegrid 751",
         "/var/lib/quakegrid-worker quakegrid-worker:quakegrid-worker 700",

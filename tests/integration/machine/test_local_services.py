@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -158,11 +159,21 @@ def test_bring_up_starts_only_what_is_missing(settings: Settings) -> None:
 
 
 def test_cores_of_a_running_cluster_are_refused(settings: Settings) -> None:
-    """A change that would have no effect is not accepted in silence."""
+    """A change that would have no effect is not accepted in silence; the words name what has one."""
     cluster.bring_up(settings.state_dir, None)
+    command = re.escape(f"`agentctl --state-dir {settings.state_dir} cores 1`")
 
-    with pytest.raises(errors.StateError, match="down"):
+    with pytest.raises(errors.StateError, match=f"runs already; {command} changes its cores"):
         cluster.bring_up(settings.state_dir, 1)
+
+
+def test_default_folder_need_not_be_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`agentctl` finds it, as `quakegrid up` did."""
+    monkeypatch.setenv("QUAKEGRID_STATE_DIR", str(settings.state_dir))
+    cluster.bring_up(None, None)
+
+    with pytest.raises(errors.StateError, match="`agentctl cores 1`"):
+        cluster.bring_up(None, 1)
 
 
 def test_second_start_waits_for_the_first(settings: Settings) -> None:

@@ -19,7 +19,7 @@ from quakegrid.api.v1 import people_pb2, people_pb2_grpc
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient, RevokedCredentials
-from quakegrid.clients.web_tokens import WebTokensClient, web_token
+from quakegrid.clients.web_tokens import WebTokensClient
 from quakegrid.internal.v1 import web_logins_pb2, web_logins_pb2_grpc
 from quakegrid.settings.config import Settings
 from quakegrid.transport.keys import web_token_keys
@@ -94,7 +94,8 @@ def as_person(
 
 def test_token_for_programs_says_who_one_is(dbserver: LocalDbServer, logins: Logins) -> None:
     """One signed by the cluster, of which the database has no copy."""
-    token = web_token(dbserver.settings)
+    with closing(DbClient(dbserver.settings)) as client:
+        token, _ = WebTokensClient(client).create("", HOUR)
 
     keys = web_token_keys.known_keys(dbserver.settings.authkey, 0.0)
     assert web_tokens.is_genuine(token, keys)

@@ -12,12 +12,12 @@ from quakegrid.install import prospects
 from quakegrid.install.plan import Role
 from quakegrid.install.steps import RunCommand
 
-KNOWN = {"m1": "127.0.1.1", "m2": "10.77.0.1", "far": "10.77.0.99"}
+KNOWN = {"m1": "127.0.1.1", "m2": "10.77.0.1", "far": "10.77.0.99", "10.77.0.99": "10.77.0.99"}
 
 
 @pytest.fixture(autouse=True)
 def network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three names; only m2 is this machine, and nobody answers anywhere."""
+    """Three names and an address; only m2 is this machine, and nobody answers anywhere."""
 
     def look_up(host: str, *_args: object, **_options: object) -> list[tuple[Any, ...]]:
         if host not in KNOWN:
@@ -34,13 +34,22 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_master_is_this_machine_as_others_reach_it() -> None:
     """Debian calls it 127.0.1.1 in /etc/hosts."""
-    prospects.check_master(Role.MASTER, "m2", 1911)
+    assert prospects.check_master(Role.MASTER, "m2", 1911) == ""
     with pytest.raises(errors.UsageError, match=r"cannot reach 127\.0\.1\.1, which m1 is here"):
         prospects.check_master(Role.MASTER, "m1", 1911)
-    with pytest.raises(errors.UsageError, match=r"far \(10\.77\.0\.99\) is not this machine"):
-        prospects.check_master(Role.MASTER, "far", 1911)
     with pytest.raises(errors.UsageError, match="does not know the name nobody"):
         prospects.check_master(Role.MASTER, "nobody", 1911)
+
+
+def test_master_with_an_address_of_no_interface_is_warned_of() -> None:
+    """NAT and floating addresses are legitimate; an address needs a setting, which a name has by itself."""
+    named = prospects.check_master(Role.MASTER, "far", 1911)
+    bare = prospects.check_master(Role.MASTER, "10.77.0.99", 1911)
+
+    assert named.startswith("far is 10.77.0.99, which no interface of this machine has")
+    assert "listen" not in named
+    assert bare.startswith("no interface of this machine has 10.77.0.99")
+    assert "[dbserver] listen = 0.0.0.0" in bare
 
 
 def test_node_needs_a_master_that_answers() -> None:
