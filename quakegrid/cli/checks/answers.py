@@ -56,7 +56,8 @@ def ask_own_process(asked: Mapping[str, Any], timeout_s: float) -> dict[str, Any
     Raises:
         QuakeGridError: it took longer, or ended without an answer.
     """
-    command = [sys.executable, "-W", "ignore", "-m", OWN_PROCESS, json.dumps(dict(asked))]
+    # -P: the folder that this runs in has nothing that is imported.
+    command = [sys.executable, "-P", "-W", "ignore", "-m", OWN_PROCESS, json.dumps(dict(asked))]
     environ = {**os.environ, "OQ_DISTRIBUTE": "no"}
     try:
         done = subprocess.run(

@@ -53,7 +53,7 @@ class Examinations:
             return self._made
 
     async def _tell(self, command: tuple[str, ...]) -> Any:
-        args = ["-m", "quakegrid.cli", "--state-dir", self._state_dir, *command, "--output", "json"]
+        args = ["-P", "-m", "quakegrid.cli", "--state-dir", self._state_dir, *command, "--output", "json"]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *args,

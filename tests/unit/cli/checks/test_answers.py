@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,3 +90,15 @@ def test_last_line_of_own_process_is_its_answer(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(answers.subprocess, "run", lambda *_args, **_options: done)
 
     assert answers.ask_own_process({"job_ini": "a"}, 5.0) == {"refusal": ""}
+
+
+def test_own_process_runs_nothing_of_the_folder_it_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may be a model of somebody else, with modules that are called as ours are."""
+    (tmp_path / "hostile.py").write_text("print('[\"hostile\"]')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(answers, "OWN_PROCESS", "hostile")
+
+    with pytest.raises(errors.QuakeGridError, match="No module named"):
+        answers.ask_own_process({}, 30.0)
