@@ -356,3 +356,19 @@ def test_journals_of_calls_make_room_for_others(tmp_path: Path) -> None:
 
     used.close()
     assert [each.name for each in named.all_of(tmp_path)] == ["new", "used"]
+
+
+def test_call_that_is_cancelled_while_it_begins_blocks_nobody(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next equal call runs."""
+    call = CallFuture(SHARED, double, (21,), None)
+    monkeypatch.setattr(program.answers, "find", lambda _key: call.cancel() and None)
+    thread = threading.Thread(target=program.journal.submit, args=(call, program.run), daemon=True)
+    thread.start()
+    thread.join(10.0)
+    assert not thread.is_alive()
+    monkeypatch.undo()
+
+    assert program.submit(double, 21).result(0) == 42
+    assert program.run_count == 1
