@@ -55,7 +55,9 @@ def tell_outside(original: Any) -> Any:
         row = logs.get_job_info(job_id) | {"error": str(exc) if exc else None}
         is_allowed = notify_to in settings.notify or outside.allows(notify_to, settings.notify_hosts)
         document = json.dumps(row, default=str).encode()
-        failure = delivery.deliver(targets.check(notify_to), document, {}, is_guarded=not is_allowed)
+        failure = targets.why_not_posted(notify_to) or delivery.deliver(
+            targets.check(notify_to), document, {}, is_guarded=not is_allowed
+        )
         if failure:
             # The engine has left the job's log by now.
             logs.dbcmd("log", job_id, datetime.datetime.now(datetime.UTC), "WARNING", "notify", failure)
