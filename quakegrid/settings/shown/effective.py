@@ -17,7 +17,13 @@ from quakegrid.settings.reader import Reader
 T = TypeVar("T")
 DEFAULT = "default"
 # Whose values are not shown.
-_SECRET = frozenset({("dbserver", "authkey"), ("dbserver", "old_authkey")})
+_SECRET = frozenset(
+    {
+        ("dbserver", "authkey"),
+        ("dbserver", "old_authkey"),
+        ("notify", "url"),  # who knows the URL of a chat can write into it
+    }
+)
 HIDDEN = "(set, not shown)"
 
 

@@ -56,6 +56,14 @@ def test_show_tells_where_each_setting_comes_from(home: Path) -> None:
     assert "kJ8sd7" not in config("show").stdout
 
 
+def test_show_does_not_tell_where_ends_are_told(home: Path) -> None:
+    """The path of a chat's URL is its password."""
+    write(home, f"{GOOD}[notify]\nurl = https://chat.example.org/hooks/s3cret\n")
+
+    assert "s3cret" not in config("show").stdout
+    assert "s3cret" not in config("show", "--json").stdout
+
+
 def test_show_takes_sections_and_keys(home: Path) -> None:
     """Or only what a file sets."""
     assert "[broker] port" in config("show", "broker").stdout
