@@ -141,7 +141,8 @@ def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry
     try:
         prospects.check_programs(steps)
         if choice.role is plan.Role.MASTER or master:
-            prospects.check_master(choice.role, master, _named_port(text or ""))
+            port = plan.token_port(choice.token) if choice.token else _named_port(text or "")
+            prospects.check_master(choice.role, master, port)
     except errors.UsageError as exc:
         if not dry_run:
             raise
