@@ -83,19 +83,8 @@ class Machine:
             return None
 
     def has_certificate(self) -> bool:
-        """Whether this machine became a node with a token, and its certificate has not ended.
-
-        One that this user cannot read counts; whether it was revoked only the dbserver knows.
-        """
-        place = self.place(node_files.path_of(plan.STATE_DIR))
-        if not place.exists() or not os.access(place, os.R_OK):
-            return place.exists()
-        try:
-            # Root may read it, though it is the agent's.
-            node_files.decode(place.read_bytes(), place).check(datetime.datetime.now(datetime.UTC))
-        except (QuakeGridError, OSError):
-            return False
-        return True
+        """Whether this machine became a node with a token, and its certificate counts."""
+        return _counts(self.place(node_files.path_of(plan.STATE_DIR)))
 
     def pending(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that would change something, and the commands if there are any or not all ended well."""
@@ -190,10 +179,8 @@ class Machine:
                     notes.files[str(step.path)] = digest(step.content.encode())
                 self._make_missing(step.path.parent, notes)
                 self._write(step)
-            case RunCommand(argv):
-                self.run(argv)
-            case GetCertificate(argv, token):
-                self.run(argv, certificate_environ(os.environ, token))
+            case RunCommand() | GetCertificate():
+                self.run(step.argv, _environ_of(step))
 
     def _make_user(self, step: MakeUser, notes: Notes) -> None:
         name, (uid, gid) = step.name, step.ids or (None, None)
@@ -257,6 +244,26 @@ class Machine:
             return Notes()
         except (ValueError, TypeError) as exc:
             raise QuakeGridError(f"{NOTES} is damaged ({exc}); remove by hand what it names") from exc
+
+
+def _counts(path: Path) -> bool:
+    """Whether a node's certificate has not ended. One that this user cannot read counts.
+
+    Whether it was revoked only the dbserver knows.
+    """
+    if not path.exists() or not os.access(path, os.R_OK):
+        return path.exists()
+    try:
+        # Root may read it, though it is the agent's.
+        node_files.decode(path.read_bytes(), path).check(datetime.datetime.now(datetime.UTC))
+    except (QuakeGridError, OSError):
+        return False
+    return True
+
+
+def _environ_of(step: RunCommand | GetCertificate) -> dict[str, str] | None:
+    """The environment of a step; None for that of this process."""
+    return certificate_environ(os.environ, step.token) if isinstance(step, GetCertificate) else None
 
 
 def certificate_environ(environ: Mapping[str, str], token: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from quakegrid.access import node_tokens
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import config_text, units
 from quakegrid.install.steps import (
@@ -25,7 +24,7 @@ from quakegrid.install.steps import (
     Step,
     WriteFile,
 )
-from quakegrid.settings import authkeys, credential_files, installation
+from quakegrid.settings import authkeys, installation
 from quakegrid.settings.config import LOOPBACK, MIN_AUTHKEY_LENGTH
 
 STATE_DIR = installation.STATE_DIR
@@ -146,18 +145,6 @@ def steps(choice: Choice, config: str | None, new_authkey: str, ids: SharedIds =
     found.append(RunCommand(("systemctl", "daemon-reload")))
     found.append(RunCommand(("systemctl", "enable", "--now", *rendered)))
     return found
-
-
-def token_port(token: str) -> int:
-    """The broker's port of the cluster that a token is of.
-
-    Raises:
-        UsageError: the text is no token.
-    """
-    try:
-        return credential_files.split_address(node_tokens.from_text(token).broker)[1]
-    except ValueError as exc:
-        raise UsageError(f"that is no token of `quakegrid token create --node`: {exc}") from None
 
 
 def _checked_config(choice: Choice, config: str | None, new_authkey: str) -> str:

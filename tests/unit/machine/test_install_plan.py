@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from quakegrid.access import node_tokens
-from quakegrid.access.node_tokens import CA_KEY_BYTES, KEY_BYTES, NodeToken
 from quakegrid.access.proofs import Certified
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import accounts, config_text, machine, plan, units
@@ -178,15 +176,6 @@ def test_certificate_that_does_not_count_is_got_anew(
 
     path.write_text("{}")
     assert not target.has_certificate()
-
-
-def test_port_of_the_broker_is_that_of_the_token() -> None:
-    """Of a cluster whose broker has another one than usual."""
-    token = NodeToken("10.0.0.1:2908", "10.0.0.1:2911", bytes(CA_KEY_BYTES), bytes(KEY_BYTES), b"der")
-
-    assert plan.token_port(node_tokens.to_text(token)) == 2911
-    with pytest.raises(UsageError, match="no token"):
-        plan.token_port("qgnode1.abc")
 
 
 def test_folders_and_settings_of_root_do_not_go_to_the_agents_user() -> None:
