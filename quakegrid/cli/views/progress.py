@@ -157,7 +157,7 @@ class BarDisplay:
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=None),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[replayed]}", markup=False),
+            progress.TextColumn("tasks{task.fields[replayed]}", markup=False),
             Times(),
             console=self._console,
             expand=True,
@@ -189,7 +189,7 @@ class BarDisplay:
             description=name,
             completed=stage.done_count,
             total=stage.total_count,
-            replayed=_replayed(event, "({} from the journal)") if is_of_stage else "",
+            replayed=_replayed(event, " ({} from the journal)") if is_of_stage else "",
         )
 
     def ask(self, is_asking: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from openquake.calculators import export as engine_export
 
 from quakegrid import errors
+from quakegrid.engine import this_process
 from quakegrid.engine.driver import exports, refusals
 from quakegrid.settings import installation
 
@@ -24,6 +25,9 @@ def main(argv: Sequence[str]) -> int:
     if refusal:
         print(f"quakegrid: {refusal}", file=sys.stderr)
         return errors.UsageError.exit_code
+    if list(argv) == ["dbserver", "status"]:
+        print(f"dbserver {_dbserver_status()}")
+        return 0
     sys.argv = ["oq", *argv]
     try:
         oq()
@@ -31,3 +35,15 @@ def main(argv: Sequence[str]) -> int:
         print(f"quakegrid: {exc}", file=sys.stderr)
         return exc.exit_code
     return errors.EXIT_FAILED if exports.tell_failures(engine_export.export) else 0
+
+
+def _dbserver_status() -> str:
+    """Whether the dbserver of the cluster answers, in upstream's words.
+
+    If root has installed the engine, upstream tells it to the user `openquake` only. It does not look at a
+    dbserver on loopback.
+    """
+    from openquake.server import dbserver  # noqa: PLC0415 - after the seams
+
+    settings = this_process.settings()
+    return str(dbserver.get_status((settings.dbserver_host, settings.dbserver_port)))

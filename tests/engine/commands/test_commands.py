@@ -146,3 +146,10 @@ def test_services_tell_their_logs_and_versions(cluster: Cluster, tmp_path: Path)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "certs").iterdir()}
     assert modes == {"ca.pem": 0o600, "key.pem": 0o600, "certificate.pem": 0o600}
     assert cluster.call("certificate", "--out", tmp_path / "certs").returncode == errors.EXIT_USAGE
+
+
+def test_oq_tells_whether_the_dbserver_answers(cluster: Cluster) -> None:
+    """Also where root has installed the engine, and on loopback, where upstream does not look."""
+    done = cluster.call("oq", "dbserver", "status")
+
+    assert (done.returncode, done.stdout) == (0, "dbserver running\n")

@@ -15,7 +15,7 @@ import click
 
 from quakegrid import __version__, errors
 from quakegrid.cli import options
-from quakegrid.cli.shell.groups import CommandGroup
+from quakegrid.cli.shell.groups import CommandGroup, wants_colour
 from quakegrid.cli.views import live, render
 from quakegrid.errors import QuakeGridError
 from quakegrid.nodes.template_state import TemplateKind
@@ -209,7 +209,7 @@ def main() -> None:
     """Run the command line of this process and exit."""
     grpc_environment.tell(os.environ)
     try:
-        code = cli.main(prog_name="agentctl", standalone_mode=False)
+        code = cli.main(prog_name="agentctl", standalone_mode=False, color=wants_colour())
     except click.ClickException as exc:
         exc.show()
         code = exc.exit_code

@@ -34,7 +34,7 @@ _FOR_PROGRAMS = ("/v1/", "/live/")
 _BEARER = "bearer "
 _OF_SERVICES = (
     "{} is the name of root, or of the account of this cluster's services: only an admin comes by it from "
-    "elsewhere. Let an admin give you another one: `quakegrid user add NAME --password`\n"
+    "elsewhere. Take another name, or an admin's credential: `quakegrid user add NAME --role admin`\n"
 )
 _ANYBODY = Caller(None, "anonymous", PrincipalRole.USER, Way.NOBODY)
 
