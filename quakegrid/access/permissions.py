@@ -177,6 +177,7 @@ _BY_SERVICE: dict[str, dict[str, Permission]] = {
         # The broker refuses jobs that are another person's, and sessions without their token.
         "OpenSession": Permission("open sessions", _DRIVERS),
         "FlushSessionOutput": Permission("ask for the output of sessions", _DRIVERS),
+        "TellStages": Permission("tell how far calculations are", _DRIVERS),
         "CloseSession": Permission("close sessions", _DRIVERS),
     },
     "internal.v1.Membership": {

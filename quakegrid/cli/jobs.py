@@ -20,6 +20,7 @@ from quakegrid.cli.results import compare, prune
 from quakegrid.cli.shell import ages
 from quakegrid.cli.shell.groups import CommandGroup
 from quakegrid.cli.views import job_card, render, widths
+from quakegrid.clients import broker as fleet
 from quakegrid.clients.dbserver import job_watch
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.own_jobs import is_own, own_job, own_job_id
@@ -28,6 +29,8 @@ from quakegrid.jobs import terminal_text
 from quakegrid.jobs.filters import JobFilter, JobOrder
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job, LogLine
+from quakegrid.reports import explanations
+from quakegrid.settings.config import Settings
 
 STATES = [state.value for state in JobState]
 # How long watching waits for a dbserver that is away.
@@ -228,10 +231,21 @@ def show(job_id: int, output: str) -> None:
     click.secho(widths.paragraph(terminal_text.one_line(f"job {job.id}: {job.description}"), 2), bold=True)
     click.echo(widths.paragraph(terminal_text.one_line(job_card.headline(job, now_time)), 2))
     click.echo()
-    rows = job_card.facts(job, now_time, tuple(tag.name for tag in tags))
+    stage = _stage(options.cluster_settings(), job.id) if job.is_running else ""
+    rows = job_card.facts(job, now_time, tuple(tag.name for tag in tags), stage)
     width = max(len(label) for label, _ in rows) + 2
     for label, text in rows:
         click.echo(f"{label:<{width}}{terminal_text.one_line(text)}")
+
+
+def _stage(settings: Settings, job_id: int) -> str:
+    """The stage at hand of a running job; empty if the broker does not know it, or does not answer."""
+    with closing(fleet.BrokerClient(settings)) as broker:
+        try:
+            session = explanations.find_session(broker.status(), job_id)
+        except errors.QuakeGridError:
+            return ""
+    return explanations.stage_of(session, job_id) if session else ""
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)

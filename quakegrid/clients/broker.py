@@ -52,6 +52,17 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StageStatus:
+    """How far an operation is: its tasks, those that are done, and those among them from a journal."""
+
+    job_id: int
+    operation: str
+    done_count: int
+    total_count: int
+    replayed_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SessionStatus:
     """The session of one driver: its jobs, its workers and the counts of its tasks."""
 
@@ -79,6 +90,8 @@ class SessionStatus:
     wait_reason: str = ""
     # Seconds that it executes without having submitted a task; 0 when it has.
     unused_s: int = 0
+    # In the order in which they began; empty for a driver that tells of none.
+    stages: tuple[StageStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,4 +308,8 @@ def _session(session: fleet_pb2.SessionStatus) -> SessionStatus:
         ahead_job_ids=tuple(session.ahead_job_ids),
         wait_reason=session.wait_reason,
         unused_s=session.unused_s,
+        stages=tuple(
+            StageStatus(each.job_id, each.operation, each.done_count, each.total_count, each.replayed_count)
+            for each in session.stages
+        ),
     )

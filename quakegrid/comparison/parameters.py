@@ -1,9 +1,13 @@
-"""Which parameters of two calculations differ."""
+"""Which parameters of two calculations differ: on the command line and on the page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+# What a calculation is called, and where its files were: this changes no result. The contents of inputs are
+# compared by themselves, where a datastore is at hand.
+OWN = frozenset({"base_path", "description", "export_dir", "exports", "hdf5path", "inputs", "job_ini"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +19,13 @@ class ParameterDifference:
     right: str | None
 
 
-# What differs between any two calculations, and changes no result.
-OWN = frozenset({"export_dir", "description", "exports", "hazard_calculation_id", "inputs", "base_path"})
-
-
-def differing(
-    left: Mapping[str, str], right: Mapping[str, str], without: frozenset[str] = OWN
-) -> list[ParameterDifference]:
-    """The parameters that differ, by name.
+def differing(left: Mapping[str, str], right: Mapping[str, str]) -> list[ParameterDifference]:
+    """The parameters that differ, by name; two values are the same if their texts are.
 
     Args:
         left: name to value, of one calculation.
         right: of the other.
-        without: names that are left out.
     """
-    names = sorted((left.keys() | right.keys()) - without)
+    names = sorted((left.keys() | right.keys()) - OWN)
     found = (ParameterDifference(name, left.get(name), right.get(name)) for name in names)
     return [each for each in found if each.left != each.right]

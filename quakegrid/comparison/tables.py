@@ -125,8 +125,8 @@ def compare(
 
 
 def is_same(found: Sequence[TableDifference]) -> bool:
-    """Whether all results are the same."""
-    return all(each.likeness is Likeness.SAME for each in found)
+    """Whether all results are the same; of none, none is."""
+    return bool(found) and all(each.likeness is Likeness.SAME for each in found)
 
 
 def _apart(one: str, other: str, tolerance: Tolerance) -> float | None:

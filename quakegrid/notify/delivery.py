@@ -43,6 +43,23 @@ def deliver(target: str, document: bytes, environ: Mapping[str, str], *, is_guar
     return f"not notified by {targets.described(target)}: {failure}" if failure else ""
 
 
+def deliver_url(url: str, document: bytes, *, is_guarded: bool) -> str:
+    """Tell an end to somebody whom a person has named, who may name no command; returns what went wrong.
+
+    Args:
+        url: as the person gave it.
+        document: JSON, the body of the POST.
+        is_guarded: whether it has to be one of a host outside.
+    """
+    try:
+        checked = targets.check(url)
+    except errors.UsageError as exc:
+        return f"not notified: {exc}"
+    if not targets.is_url(checked):
+        return f"not notified: {targets.described(url)} is no URL; give https://host/path"
+    return deliver(checked, document, {}, is_guarded=is_guarded)
+
+
 def run(
     command: str, document: bytes, environ: Mapping[str, str], timeout_s: float = COMMAND_TIMEOUT_S
 ) -> str:

@@ -17,14 +17,6 @@ def is_url(target: str) -> bool:
     return _SCHEME.match(target) is not None
 
 
-def why_not_posted(target: str) -> str:
-    """Why the end of a job is not told where its `notify_to` says; empty if it can be.
-
-    It may come from anybody who gives a job, so it is never a command for the shell.
-    """
-    return "" if is_url(target) else "notify_to is no URL (https://host/path), so the end was not told there"
-
-
 def check(target: str) -> str:
     """The target, if ends of jobs can be told there.
 

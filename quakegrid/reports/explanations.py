@@ -59,6 +59,21 @@ def find_session(fleet: FleetStatus, number: int) -> SessionStatus | None:
     )
 
 
+def stage_of(session: SessionStatus, job_id: int = 0) -> str:
+    """The last stage with open tasks, or the last one, and how far it is; empty if none is known.
+
+    Args:
+        session: with the stages.
+        job_id: whose stages are meant, and those of no job; 0 for all.
+    """
+    stages = [each for each in session.stages if not job_id or each.job_id in (0, job_id)]
+    if not stages:
+        return ""
+    stage = next((each for each in reversed(stages) if each.done_count < each.total_count), stages[-1])
+    replayed = f", {stage.replayed_count} of them from the journal" if stage.replayed_count else ""
+    return f"{stage.operation}, {stage.done_count} of {_count(stage.total_count, 'task')} done{replayed}"
+
+
 def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
     """What the session does now, or what it waits for."""
     core_count = sum(node.core_count for node in fleet.nodes)
@@ -69,6 +84,8 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
         yield from _queued(fleet, session)
     elif session.running_count:
         yield from _running(session)
+        if stage := stage_of(session):
+            yield f"Its stage at hand is {stage}."
     elif session.queued_count and not session.worker_count and _has_no_node(fleet, session):
         return  # said already
     elif session.queued_count and core_count and not session.worker_count:

@@ -41,6 +41,9 @@ class SessionLink(Protocol):
     def close_session(self, session_id: int, token: str, timeout_s: float) -> None:
         """Tell of the session's end; raises like `flush_output`."""
 
+    def tell_stages(self, request: sessions_pb2.TellStagesRequest, timeout_s: float) -> None:
+        """Tell how far the driver is; raises like `flush_output`."""
+
     def close(self) -> None:
         """End the connection."""
 
@@ -73,6 +76,10 @@ class BrokerLink:
         """Tell of the session's end."""
         request = sessions_pb2.CloseSessionRequest(session_id=session_id, session_token=token)
         self._stub.CloseSession(request, timeout=timeout_s)
+
+    def tell_stages(self, request: sessions_pb2.TellStagesRequest, timeout_s: float) -> None:
+        """Tell how far the driver is."""
+        self._stub.TellStages(request, timeout=timeout_s)
 
     def close(self) -> None:
         """End the connection."""

@@ -67,6 +67,7 @@ class Patience:
         refused_retry_s: before a lane that does not know the session is told again; twice as long each time.
         flush_s: for the last lines of the workers, at the end.
         close_s: for the broker to take note of the end.
+        stages_s: between two times that the broker is told how far the tasks are.
     """
 
     hello_s: float = 30.0
@@ -76,6 +77,7 @@ class Patience:
     refused_retry_s: float = 1.0
     flush_s: float = 1.0
     close_s: float = 2.0
+    stages_s: float = 1.0
 
 
 # Looked up by each session that is given none; tests put another one here.

@@ -18,6 +18,7 @@ from quakegrid.session.driver_socket import DriverSocket
 from quakegrid.session.lane_client import LaneClient
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.session.options import Patience, SessionOptions
+from quakegrid.session.stage_teller import Counts
 from quakegrid.session.stream import BrokerStream
 from quakegrid.session.task_window import TaskWindow
 from quakegrid.session.wakeup import Wakeup
@@ -113,6 +114,16 @@ class Session:
             digests: hashes of objects behind frames that are known already.
         """
         return self._lane.submit(frames, task, digests)
+
+    def tell_stage(self, job_id: int, operation: str, counts: Counts) -> None:
+        """Let people see how far an operation is; never waits.
+
+        Args:
+            job_id: its calculation; 0 for none.
+            operation: its name.
+            counts: tasks that are done, all tasks, and those of a journal.
+        """
+        self._stream.stages.take(job_id, operation, counts)
 
     def cancel(self, task_ids: Sequence[int]) -> None:
         """Give up the outcomes of tasks. Tasks that wait are not run. Does nothing after `close`."""

@@ -21,6 +21,7 @@ from quakegrid import errors
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.session.broker_link import BrokerLink, Connect
 from quakegrid.session.options import OPEN_PATIENCE_S, Patience, SessionOptions
+from quakegrid.session.stage_teller import Stages, StageTeller
 from quakegrid.session.stream_rules import Heard, Next, StreamRules, StreamState
 from quakegrid.session.wakeup import Wakeup
 from quakegrid.session.worker_output import WordsRelay
@@ -64,6 +65,7 @@ class BrokerStream:
         self._output_flushed = threading.Event()
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self.words = WordsRelay()
+        self.stages = StageTeller(self._tell_stages, patience.stages_s)
         self._open()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
         self._thread.start()
@@ -113,6 +115,7 @@ class BrokerStream:
             if not self._rules.close():
                 return False
         self._closed.set()
+        self.stages.close()
         if self.session_id and not self.failure:
             # Without an answer the broker sees that the driver has ended.
             with contextlib.suppress(grpc.RpcError, ValueError):
@@ -121,6 +124,20 @@ class BrokerStream:
                 )
         self._stream.cancel()
         self._link.close()
+        return True
+
+    def _tell_stages(self, stages: Stages) -> bool:
+        """Tell the broker how far the driver is; returns False if it did not hear it."""
+        if self.failure:
+            return True
+        token = self._rules.request.resumed_token
+        request = sessions_pb2.TellStagesRequest(
+            session_id=self.session_id, session_token=token, stages=stages
+        )
+        try:
+            self._link.tell_stages(request, self._patience.flush_s)
+        except (grpc.RpcError, ValueError):
+            return False
         return True
 
     def _open(self) -> None:
@@ -184,6 +201,7 @@ class BrokerStream:
             case Heard.QUEUED | Heard.ADMITTED:
                 self.answers.put(answer)
             case Heard.ADMITTED_AGAIN:
+                self.stages.tell_again()
                 self.wakeup.set()
             case Heard.ABORTED:
                 os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop

@@ -46,6 +46,7 @@ class FakeBroker(sessions_pb2_grpc.SessionsServicer):
         self.answers: queue.SimpleQueue[Response | None] = queue.SimpleQueue()
         self.closed = threading.Event()  # a driver has closed its session
         self.flush_count = 0
+        self.stages: queue.SimpleQueue[sessions_pb2.TellStagesRequest] = queue.SimpleQueue()
         self.is_up = True  # connections in memory are refused while it is not
 
     # --- what the test wants
@@ -137,6 +138,15 @@ class FakeBroker(sessions_pb2_grpc.SessionsServicer):
         self.closed.set()
         return sessions_pb2.CloseSessionResponse()
 
+    def TellStages(  # noqa: N802
+        self,
+        request: sessions_pb2.TellStagesRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> sessions_pb2.TellStagesResponse:
+        """How far a driver is."""
+        self.stages.put(request)
+        return sessions_pb2.TellStagesResponse()
+
 
 class MemoryStream:
     """One call of `OpenSession` in memory.
@@ -195,6 +205,11 @@ class MemoryLink:
         """Tell of the session's end."""
         self._check()
         self._broker.closed.set()
+
+    def tell_stages(self, request: sessions_pb2.TellStagesRequest, timeout_s: float) -> None:  # noqa: ARG002
+        """Tell how far the driver is."""
+        self._check()
+        self._broker.stages.put(sessions_pb2.TellStagesRequest.FromString(request.SerializeToString()))
 
     def close(self) -> None:
         """End the connection, and its stream."""

@@ -969,6 +969,7 @@ class SessionStatus(_message.Message):
     AHEAD_JOB_IDS_FIELD_NUMBER: _builtins.int
     WAIT_REASON_FIELD_NUMBER: _builtins.int
     UNUSED_S_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     user_name: _builtins.str
     state: _builtins.str
@@ -1013,6 +1014,12 @@ class SessionStatus(_message.Message):
     def ahead_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """While it is queued: the jobs before it, as SessionQueued has them, and why it waits, if not for its turn."""
 
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageProgress]:
+        """How far its driver is, as it told last: its last stages, at most 64, in the order in which they began. Empty if it
+        tells of none, as drivers without a calculation.
+        """
+
     def __init__(
         self,
         *,
@@ -1038,14 +1045,62 @@ class SessionStatus(_message.Message):
         ahead_job_ids: _abc.Iterable[_builtins.int] | None = ...,
         wait_reason: _builtins.str = ...,
         unused_s: _builtins.int = ...,
+        stages: _abc.Iterable[Global___StageProgress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_job_ids", b"ahead_job_ids", "argument_bytes", b"argument_bytes", "busy_worker_count", b"busy_worker_count", "core_count", b"core_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id", "state", b"state", "unused_s", b"unused_s", "user_name", b"user_name", "wait_reason", b"wait_reason", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_job_ids", b"ahead_job_ids", "argument_bytes", b"argument_bytes", "busy_worker_count", b"busy_worker_count", "core_count", b"core_count", "done_count", b"done_count", "done_rate_hz", b"done_rate_hz", "failed_count", b"failed_count", "host", b"host", "job_ids", b"job_ids", "lane_port", b"lane_port", "pid", b"pid", "queued_count", b"queued_count", "requeued_count", b"requeued_count", "result_bytes", b"result_bytes", "running_count", b"running_count", "session_id", b"session_id", "stages", b"stages", "state", b"state", "unused_s", b"unused_s", "user_name", b"user_name", "wait_reason", b"wait_reason", "weight", b"weight", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionStatus: _TypeAlias = SessionStatus  # noqa: Y015
+
+@_typing.final
+class StageProgress(_message.Message):
+    """An operation of a calculation, which consists of tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    REPLAYED_COUNT_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    """A job of the session; 0 for work without a job, and where the engine names none: it reads a model."""
+    operation: _builtins.str
+    """At most 255 printable characters."""
+    done_count: _builtins.int
+    """Tasks that are done, and all of them as far as is known: a task may add others."""
+    total_count: _builtins.int
+    replayed_count: _builtins.int
+    """Tasks among those that are done whose outcomes are from a journal."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began and when its counts changed last, by the clock of the driver's node."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+        operation: _builtins.str = ...,
+        done_count: _builtins.int = ...,
+        total_count: _builtins.int = ...,
+        replayed_count: _builtins.int = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "change_time", b"change_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "change_time", b"change_time", "done_count", b"done_count", "job_id", b"job_id", "operation", b"operation", "replayed_count", b"replayed_count", "total_count", b"total_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageProgress: _TypeAlias = StageProgress  # noqa: Y015
 
 @_typing.final
 class LaneStatus(_message.Message):

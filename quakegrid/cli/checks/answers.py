@@ -56,7 +56,7 @@ def ask_own_process(asked: Mapping[str, Any], timeout_s: float) -> dict[str, Any
     Raises:
         QuakeGridError: it took longer, or ended without an answer.
     """
-    # -P: the folder that this runs in has nothing that is imported.
+    # -P: modules in the folder of the caller are none of ours, whatever they are called.
     command = [sys.executable, "-P", "-W", "ignore", "-m", OWN_PROCESS, json.dumps(dict(asked))]
     environ = {**os.environ, "OQ_DISTRIBUTE": "no"}
     try:

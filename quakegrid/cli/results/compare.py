@@ -52,7 +52,7 @@ class Comparison:
     Args:
         left: of the first calculation.
         right: of the second.
-        is_same: whether all results are the same.
+        is_same: whether all results are the same, numbers within the tolerance; None if none was compared.
         parameters: that differ.
         results: all, with what differs.
         too_large: names of files that were not compared.
@@ -60,7 +60,7 @@ class Comparison:
 
     left: ComparedJob
     right: ComparedJob
-    is_same: bool
+    is_same: bool | None
     parameters: list[ParameterDifference]
     results: list[TableDifference]
     too_large: list[str] = field(default_factory=list)
@@ -86,7 +86,11 @@ def compare(first: int, second: int, tolerance: float, no_results: bool, output:
 
     Example: `quakegrid jobs compare -2 -1 --tolerance 0.01`
 
-    Ends with exit code 0 if the results are the same, and with 1 if they are not.
+    Numbers are the same within --tolerance; the page that compares two calculations shows differences of
+    the last digits, too.
+
+    Ends with exit code 0 if the results are the same, and with 1 if they are not, or if there are none. With
+    --no-results it ends with 0, and says nothing of them.
     """
     settings = options.cluster_settings()
     with closing(DbClient(settings)) as database:
@@ -104,19 +108,24 @@ def compare(first: int, second: int, tolerance: float, no_results: bool, output:
                 click.echo(each.name)
     else:
         _print(found, has_results=not no_results)
-    if not found.is_same:
+    if found.is_same is False:
         click.get_current_context().exit(errors.EXIT_FAILED)
 
 
 def _compare(source: ResultSource, jobs: Sequence[Job], tolerance: Tolerance | None) -> Comparison:
     left, right = jobs
     changed = parameters.differing(source.parameters(left.id), source.parameters(right.id))
-    results: list[TableDifference] = []
+    if tolerance is None:
+        return Comparison(_compared(left), _compared(right), None, changed, [])
     too_large: set[str] = set()
-    if tolerance is not None:
-        found = [_tables(source, job, too_large) for job in jobs]
-        ours, theirs = ({name: each[name] for name in each if name not in too_large} for each in found)
-        results = tables.compare_all(ours, theirs, tolerance)
+    found = [_tables(source, job, too_large) for job in jobs]
+    ours, theirs = ({name: each[name] for name in each if name not in too_large} for each in found)
+    results = tables.compare_all(ours, theirs, tolerance)
+    if not results and not too_large:
+        raise errors.NotFoundError(
+            f"neither job {left.id} nor job {right.id} has a result that can be exported as CSV; "
+            "--no-results compares parameters and times only"
+        )
     is_same = tables.is_same(results) and not too_large
     return Comparison(_compared(left), _compared(right), is_same, changed, results, sorted(too_large))
 
@@ -170,7 +179,7 @@ def _print(found: Comparison, *, has_results: bool) -> None:
         headings = {"name": "result", "what": "differ", "largest": "largest", "where": "where"}
         render.print_listing("table", rows, headings, cut="where")
     for name in found.too_large:
-        click.echo(f"{name} is too large to be compared here")
+        click.echo(widths.paragraph(f"{name} is too large to be compared here", 2))
     count = len(found.results)
     click.echo(
         f"All {count} results are the same."

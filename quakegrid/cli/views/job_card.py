@@ -27,17 +27,21 @@ def headline(job: Job, now_time: datetime.datetime) -> str:
     return "It waits for its turn." if job.state is JobState.SUBMITTED else f"It is {job.state}."
 
 
-def facts(job: Job, now_time: datetime.datetime, tags: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+def facts(
+    job: Job, now_time: datetime.datetime, tags: tuple[str, ...] = (), stage: str = ""
+) -> list[tuple[str, str]]:
     """Labels and texts, those left out that say nothing.
 
     Args:
         job: the calculation.
         now_time: the time.
         tags: of the job.
+        stage: the one at hand; empty if none is known.
     """
     is_open = not job.state.is_final
     found = [
         ("state", str(job.state)),
+        ("stage", stage),
         ("user", job.user_name),
         ("mode", job.calculation_mode),
         ("starts from", f"job {job.hazard_calculation_id}" if job.hazard_calculation_id else ""),

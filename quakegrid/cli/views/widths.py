@@ -1,4 +1,8 @@
-"""Lines that fit a terminal; where nobody looks (pipes, files), nothing is broken or cut."""
+"""Lines that fit a terminal; where nobody looks (pipes, files), nothing is broken or cut.
+
+Texts may be foreign, and are made harmless for a terminal here (`jobs/terminal_text.py`): style the result,
+not what is given.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+
+from quakegrid.jobs import terminal_text
 
 # Of a text that is cut; a terminal may be too narrow for it.
 LEAST = 10
@@ -20,7 +26,7 @@ def of_output() -> int | None:
 
 def hanging(head: str, text: str) -> str:
     """A text after a head, on as many lines as it takes in a terminal, each below the first."""
-    columns = of_output()
+    columns, text = of_output(), _harmless(text)
     if columns is None:
         return head + text
     width = max(LEAST, columns - len(head))
@@ -30,7 +36,7 @@ def hanging(head: str, text: str) -> str:
 
 def paragraph(text: str, indent: int) -> str:
     """A text on as many lines as it takes in a terminal; all but the first are indented."""
-    columns = of_output()
+    columns, text = of_output(), _harmless(text)
     if columns is None:
         return text
     blanks = " " * indent
@@ -77,6 +83,11 @@ def cut_line(text: str) -> str:
     """A line, cut where the terminal ends."""
     columns = of_output()
     return text if columns is None else _cut(text, max(LEAST, columns))
+
+
+def _harmless(text: str) -> str:
+    """On one line, without what a terminal would obey."""
+    return terminal_text.one_line(text.replace("\n", " "))
 
 
 def _cut(text: str, room: int) -> str:

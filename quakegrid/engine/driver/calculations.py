@@ -17,7 +17,7 @@ from openquake.commonlib import logs
 from quakegrid.engine import this_process, versions
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.process import DriverProcess
-from quakegrid.notify import delivery, outside, targets
+from quakegrid.notify import delivery, outside
 
 
 def insist_on_signals(original: Any) -> Any:
@@ -45,7 +45,10 @@ def tell_version(original: Any) -> Any:
 
 
 def tell_outside(original: Any) -> Any:
-    """Upstream's POST of the end of a job: to hosts outside, and to those that the settings allow."""
+    """Upstream's POST of the end of a job: to hosts outside, and to those that the settings allow.
+
+    It is a URL: a command would run as the account of this driver.
+    """
 
     @functools.wraps(original)
     def notify_job_complete(job_id: int, notify_to: str | None, exc: Exception | None = None) -> None:
@@ -55,9 +58,7 @@ def tell_outside(original: Any) -> Any:
         row = logs.get_job_info(job_id) | {"error": str(exc) if exc else None}
         is_allowed = notify_to in settings.notify or outside.allows(notify_to, settings.notify_hosts)
         document = json.dumps(row, default=str).encode()
-        failure = targets.why_not_posted(notify_to) or delivery.deliver(
-            targets.check(notify_to), document, {}, is_guarded=not is_allowed
-        )
+        failure = delivery.deliver_url(notify_to, document, is_guarded=not is_allowed)
         if failure:
             # The engine has left the job's log by now.
             logs.dbcmd("log", job_id, datetime.datetime.now(datetime.UTC), "WARNING", "notify", failure)

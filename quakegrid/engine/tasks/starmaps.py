@@ -19,6 +19,7 @@ from openquake.baselib import parallel, zeromq
 from quakegrid.engine.files.starmap_files import StarmapFiles
 from quakegrid.engine.replay.job_journal import NoJournal, OutcomeJournal, RecordedOutcome
 from quakegrid.engine.replay.ordered import Submission
+from quakegrid.engine.tasks import task_progress
 from quakegrid.engine.tasks.engine_task import dump_task
 from quakegrid.engine.tasks.known_jobs import KnownJobs
 from quakegrid.engine.tasks.task_progress import Event, TaskProgress, TaskQueue
@@ -112,7 +113,7 @@ class Starmaps:
         known_jobs: KnownJobs,
         files: StarmapFiles,
     ) -> None:
-        self._session, self._progress = session, TaskProgress(on_event)
+        self._session, self._progress = session, TaskProgress(task_progress.to_broker_too(on_event, session))
         self._known_jobs, self.files = known_jobs, files
         self._channels: dict[int, Channel] = {}
         self._ports = itertools.count(1)
@@ -154,7 +155,7 @@ class Starmaps:
             task_id = session.submit(payload, LaneTask(operation))
         self._pending[task_id] = _OpenTask(starmap.socket, starmap.task_no, monitor, operation, submission)
         starmap.socket.task_queue = starmap.task_queue
-        self._progress.count_submitted(operation)
+        self._progress.count_submitted(operation, starmap.calc_id)
         self._progress.tell(operation, starmap.calc_id, starmap.task_queue, time.monotonic())
 
     def receive(self) -> None:
@@ -164,7 +165,7 @@ class Starmaps:
             task = self._pending.pop(-recorded.number, None)
             if task is None:
                 self.journal.lose(recorded.number)
-            self._progress.count_replayed(task.operation)
+            self._progress.count_replayed(task.operation, task.monitor.calc_id)
             self._deliver(recorded, task)
             return
         session = self._session()
@@ -183,7 +184,7 @@ class Starmaps:
         """Put the results of an outcome into their channel; returns whether the task succeeded."""
         results = _results(outcome, task)
         task.channel.results.extend(results)
-        self._progress.count_done(task.operation)
+        self._progress.count_done(task.operation, task.monitor.calc_id)
         self._progress.tell(task.operation, task.monitor.calc_id, task.channel.task_queue, time.monotonic())
         return not any(result.tb_str for result in results)
 

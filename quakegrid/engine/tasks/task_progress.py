@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-Event = dict[str, object]
+Event = dict[str, Any]
+# An operation of a job, or of work without one.
+Stage = tuple[str, int | None]
 # Tasks that a Starmap has not submitted yet: function and arguments.
 TaskQueue = Sequence[tuple[Any, Any]]
 INTERVAL_S = 0.05
@@ -18,8 +20,33 @@ INTERVAL_S = 0.05
 INTERVAL_PER_TASK_S = 1e-6
 
 
+class StageSession(Protocol):
+    """An open session, which tells the broker."""
+
+    def tell_stage(self, job_id: int, operation: str, counts: tuple[int, int, int]) -> None:
+        """See `Session.tell_stage`."""
+
+
+def to_broker_too(
+    on_event: Callable[[Event], None], session: Callable[[], StageSession]
+) -> Callable[[Event], None]:
+    """Tells of progress whom it was told before, and the broker.
+
+    Args:
+        on_event: told of progress.
+        session: gives the open session.
+    """
+
+    def tell(event: Event) -> None:
+        on_event(event)
+        counts = event["done_count"], event["total_count"], event["replayed_count"]
+        session().tell_stage(max(event["job_id"] or 0, 0), event["operation"], counts)
+
+    return tell
+
+
 class TaskProgress:
-    """The counts of all operations of a driver.
+    """The counts of all operations of a driver, which may run several jobs with the same operations.
 
     Args:
         on_event: told of progress.
@@ -27,22 +54,22 @@ class TaskProgress:
 
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
-        self._done: collections.Counter[str] = collections.Counter()
-        self._submitted: collections.Counter[str] = collections.Counter()
-        self._replayed: collections.Counter[str] = collections.Counter()
+        self._done: collections.Counter[Stage] = collections.Counter()
+        self._submitted: collections.Counter[Stage] = collections.Counter()
+        self._replayed: collections.Counter[Stage] = collections.Counter()
         self._due_s = 0.0
 
-    def count_submitted(self, operation: str) -> None:
+    def count_submitted(self, operation: str, calc_id: int | None) -> None:
         """A task was submitted."""
-        self._submitted[operation] += 1
+        self._submitted[operation, calc_id] += 1
 
-    def count_done(self, operation: str) -> None:
+    def count_done(self, operation: str, calc_id: int | None) -> None:
         """A task has its outcome."""
-        self._done[operation] += 1
+        self._done[operation, calc_id] += 1
 
-    def count_replayed(self, operation: str) -> None:
+    def count_replayed(self, operation: str, calc_id: int | None) -> None:
         """The outcome that a task has, or gets next, is from a journal."""
-        self._replayed[operation] += 1
+        self._replayed[operation, calc_id] += 1
 
     def tell(self, operation: str, calc_id: int | None, queue: TaskQueue, now_s: float) -> None:
         """Tell how far an operation is, if it is time, or if all of its tasks are done.
@@ -53,7 +80,8 @@ class TaskProgress:
             queue: what its Starmap has not submitted yet.
             now_s: the time.
         """
-        done, total = self._done[operation], self._submitted[operation]
+        stage = operation, calc_id
+        done, total = self._done[stage], self._submitted[stage]
         if now_s < self._due_s and done != total:
             return
         self._due_s = now_s + INTERVAL_S + INTERVAL_PER_TASK_S * len(queue)
@@ -65,6 +93,6 @@ class TaskProgress:
                 "operation": operation,
                 "done_count": done,
                 "total_count": total,
-                "replayed_count": self._replayed[operation],
+                "replayed_count": self._replayed[stage],
             }
         )

@@ -5,14 +5,20 @@ as the account of the service, which then reads plain numbers only: a datastore 
 could name other files, or break the library that reads it.
 
 A file begins with a line of JSON; after it come numbers of eight bytes, as the line has their places.
+Whole numbers are written as such: as fractions, those above 2**53 would lose digits.
+
+"Same" means here: the same to the last digit. That is said of as many numbers as were compared, and of no
+text: `quakegrid jobs compare` compares what the engine exports, texts too, within a tolerance.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +28,15 @@ import numpy as np
 
 from quakegrid import errors
 
-NUMBER: np.dtype[Any] = np.dtype("<f8")
+# As numpy calls the kinds of numbers, and how each is written.
+KINDS: dict[str, np.dtype[Any]] = {
+    "f": np.dtype("<f8"),
+    "i": np.dtype("<i8"),
+    "u": np.dtype("<u8"),
+    "b": np.dtype("<i8"),
+}
+ITEM_BYTES = 8
+MOST_LARGEST = float(np.finfo("<f8").max)
 # Of one dataset, and of all of a calculation; of a larger one only the first numbers are compared.
 MOST_OF_ONE = 4 << 20
 MOST_NUMBERS = 64 << 20
@@ -32,11 +46,12 @@ MOST_HEAD_BYTES = 4 << 20
 # Larger inputs are compared by their size only.
 MOST_INPUT_BYTES = 256 << 20
 MOST_INPUTS = 1000
+# Of HDF5.
+MOST_DIMENSIONS = 32
 # Of outputs that are inputs, or texts.
 _NO_RESULTS = frozenset(
     {"input", "job", "exposure", "fullreport", "site_model", "vulnerability", "fragility"}
 )
-_KINDS = "fiub"
 
 
 @dataclass(slots=True)
@@ -60,13 +75,13 @@ class Difference:
         is_other = (one != other) & ~(np.isnan(one) & np.isnan(other))
         self.count += one.size
         self.differing += int(np.count_nonzero(is_other))
-        ours, theirs = one[is_other], other[is_other]
+        # Wide enough for the difference of any two whole numbers, and of the largest fractions.
+        ours, theirs = one[is_other].astype(np.longdouble), other[is_other].astype(np.longdouble)
         is_finite = np.isfinite(ours) & np.isfinite(theirs)
         ours, theirs = ours[is_finite], theirs[is_finite]
         if ours.size:
-            with np.errstate(over="ignore"):
-                apart = np.abs(ours - theirs)
-                relative = apart / np.maximum(np.abs(ours), np.abs(theirs))
+            apart = np.minimum(np.abs(ours - theirs), MOST_LARGEST)  # JSON has nothing infinite
+            relative = apart / np.maximum(np.abs(ours), np.abs(theirs))
             self.largest = max(self.largest, float(apart.max()))
             self.largest_relative = max(self.largest_relative, float(relative.max()))
 
@@ -84,20 +99,22 @@ def write(datasets: Mapping[str, Any], inputs: Any, path: Path) -> None:
     for name in sorted(datasets)[:MOST_DATASETS]:
         shape = [int(size) for size in datasets[name].shape]
         count = min(math.prod(shape), MOST_OF_ONE, left)
-        places.append({"name": name, "shape": shape, "count": count, "first": MOST_NUMBERS - left})
+        kind = datasets[name].dtype.kind
+        first = MOST_NUMBERS - left
+        places.append({"name": name, "shape": shape, "kind": kind, "count": count, "first": first})
         left -= count
     head = {"inputs": _digests(inputs), "places": places, "left_out": max(0, len(datasets) - MOST_DATASETS)}
     with path.open("wb") as file:
         file.write(json.dumps(head).encode() + b"\n")
         for place in places:
-            _write_first(datasets[place["name"]], place["count"], file)
+            _write_first(datasets[place["name"]], place["count"], KINDS[place["kind"]], file)
 
 
-def _write_first(dataset: Any, count: int, file: BinaryIO) -> None:
+def _write_first(dataset: Any, count: int, kind: np.dtype[Any], file: BinaryIO) -> None:
     for block in _blocks(dataset, ()):
         if count <= 0:
             return
-        file.write(np.ascontiguousarray(block.ravel()[:count], NUMBER).tobytes())
+        file.write(np.ascontiguousarray(block.ravel()[:count], kind).tobytes())
         count -= block.size
 
 
@@ -124,6 +141,7 @@ class _Column:
     table: Any
     name: str
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
     def __getitem__(self, place: Any) -> Any:
         return self.table.fields(self.name)[place]
@@ -143,11 +161,11 @@ def results_of(group: Any, exportable: Collection[str]) -> dict[str, Any]:
         is_result = top in exportable or top.endswith(("-rlzs", "-stats"))
         if not is_result or top in _NO_RESULTS or not hasattr(node, "dtype"):
             return
-        if node.dtype.kind in _KINDS:
+        if node.dtype.kind in KINDS:
             found[name] = node
         for field, (kind, *_place) in (node.dtype.fields or {}).items():
-            if kind.base.kind in _KINDS:
-                found[f"{name}/{field}"] = _Column(node, field, (*node.shape, *kind.shape))
+            if kind.base.kind in KINDS:
+                found[f"{name}/{field}"] = _Column(node, field, (*node.shape, *kind.shape), kind.base)
 
     group.visititems(visit)
     return found
@@ -155,19 +173,29 @@ def results_of(group: Any, exportable: Collection[str]) -> dict[str, Any]:
 
 def _digests(inputs: Any) -> dict[str, str]:
     """The contents of input files in few characters, by the files' names."""
-    found: dict[str, str] = {}
-    for path in _files_in(inputs):
-        if len(found) >= MOST_INPUTS:
-            break
-        try:
-            size = path.stat().st_size
-            found[path.name] = f"{size} bytes"
-            if size <= MOST_INPUT_BYTES:
-                with path.open("rb") as file:
-                    found[path.name] += f", SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-        except OSError:
-            found[path.name] = "gone"
-    return found
+    paths = dict.fromkeys(itertools.islice(_files_in(inputs), MOST_INPUTS))
+    return {name: _digest(path) for path, name in _short_names(paths).items()}
+
+
+def _short_names(paths: Collection[Path]) -> dict[Path, str]:
+    """What each file is called: its name, with as many of its folders as tell it from the others."""
+    ends = Counter(path.parts[at:] for path in paths for at in range(len(path.parts)))
+    return {
+        path: str(Path(*next(path.parts[at:] for at in range(-1, -len(path.parts) - 1, -1)
+                             if ends[path.parts[at:]] == 1)))
+        for path in paths
+    }  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > MOST_INPUT_BYTES:
+            return f"{size} bytes"
+        with path.open("rb") as file:
+            return f"{size} bytes, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    except OSError:
+        return "gone"
 
 
 def _files_in(value: Any) -> Iterator[Path]:
@@ -191,7 +219,7 @@ def compare(one_fd: int, other_fd: int) -> dict[str, Any]:
     Raises:
         UsageError: a file is none that `write` has written.
     """
-    one, other = _Numbers(one_fd), _Numbers(other_fd)
+    one, other = NumbersFile(one_fd), NumbersFile(other_fd)
     names = [name for name in one.places if name in other.places]
     return {
         "inputs": _other_texts(one.head["inputs"], other.head["inputs"]),
@@ -210,7 +238,7 @@ def _other_texts(one: Mapping[str, str], other: Mapping[str, str]) -> list[dict[
     ]
 
 
-def _compared(name: str, one: _Numbers, other: _Numbers) -> dict[str, Any]:
+def _compared(name: str, one: NumbersFile, other: NumbersFile) -> dict[str, Any]:
     shapes = [one.places[name]["shape"], other.places[name]["shape"]]
     told = {"name": name, "shapes": shapes, "size": math.prod(shapes[0])}
     if shapes[0] != shapes[1]:
@@ -219,11 +247,12 @@ def _compared(name: str, one: _Numbers, other: _Numbers) -> dict[str, Any]:
     for ours, theirs in zip(one.blocks(name), other.blocks(name), strict=False):
         size = min(ours.size, theirs.size)
         found.take(ours[:size], theirs[:size])
-    return told | {"is_same": found.differing == 0, **asdict(found)}
+    is_same = None if told["size"] and not found.count else found.differing == 0  # of none, nobody knows
+    return told | {"is_same": is_same, **asdict(found)}
 
 
-class _Numbers:
-    """A file that `write` has written.
+class NumbersFile:
+    """A file that `write` has written; or that a person has, who may have written anything.
 
     Args:
         number: of its descriptor.
@@ -236,17 +265,60 @@ class _Numbers:
         first, is_whole, _ = os.pread(number, MOST_HEAD_BYTES, 0).partition(b"\n")
         try:
             self.head = json.loads(first)
-            self.places: dict[str, Any] = {place["name"]: place for place in self.head["places"]}
-        except (ValueError, KeyError, TypeError):
-            is_whole = b""
-        if not is_whole:
-            raise errors.UsageError("the numbers of a calculation cannot be read")
+            is_sound = bool(is_whole) and _is_head(self.head)
+        except (ValueError, RecursionError):
+            is_sound = False
+        if not is_sound:
+            raise _unreadable()
+        self.places: dict[str, Any] = {place["name"]: place for place in self.head["places"]}
         self._begin = len(first) + 1
 
     def blocks(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
-        """The numbers of a name in their order, some at a time."""
+        """The numbers of a name in their order, some at a time.
+
+        Raises:
+            UsageError: the file ends before.
+        """
         place = self.places[name]
         for start in range(0, place["count"], BLOCK):
-            size = min(BLOCK, place["count"] - start) * NUMBER.itemsize
-            at = self._begin + (place["first"] + start) * NUMBER.itemsize
-            yield np.frombuffer(os.pread(self._number, size, at), NUMBER)
+            size = min(BLOCK, place["count"] - start) * ITEM_BYTES
+            found = os.pread(self._number, size, self._begin + (place["first"] + start) * ITEM_BYTES)
+            if len(found) != size:
+                raise _unreadable()
+            yield np.frombuffer(found, KINDS[place["kind"]])
+
+
+def _unreadable() -> errors.UsageError:
+    return errors.UsageError("the numbers of a calculation cannot be read")
+
+
+def _is_head(head: Any) -> bool:
+    """Whether the first line of a file is as `write` makes it, and bounds the work of a comparison."""
+    if not isinstance(head, dict) or head.keys() != {"inputs", "places", "left_out"}:
+        return False
+    inputs, places = head["inputs"], head["places"]
+    if not isinstance(inputs, dict) or not all(isinstance(text, str) for text in inputs.values()):
+        return False
+    if not _is_count(head["left_out"], MOST_HEAD_BYTES) or not isinstance(places, list):
+        return False
+    if len(places) > MOST_DATASETS or not all(map(_is_place, places)):
+        return False
+    count: int = sum(place["count"] for place in places)
+    return count <= MOST_NUMBERS
+
+
+def _is_place(place: Any) -> bool:
+    if not isinstance(place, dict) or place.keys() != {"name", "shape", "kind", "count", "first"}:
+        return False
+    name, shape, kind = place["name"], place["shape"], place["kind"]
+    if not isinstance(name, str) or not isinstance(kind, str) or kind not in KINDS:
+        return False
+    is_shape = isinstance(shape, list) and len(shape) <= MOST_DIMENSIONS
+    if not is_shape or not all(_is_count(size, 1 << 63) for size in shape):
+        return False
+    most = min(MOST_OF_ONE, math.prod(shape))
+    return _is_count(place["count"], most) and _is_count(place["first"], MOST_NUMBERS)
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from quakegrid.api.v1 import fleet_pb2 as quakegrid_dot_api_dot_v1_dot_fleet__pb2
 from quakegrid.internal.v1 import orders_pb2 as quakegrid_dot_internal_dot_v1_dot_orders__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$quakegrid/internal/v1/sessions.proto\x12\x15quakegrid.internal.v1\x1a\"quakegrid/internal/v1/orders.proto\"\xa1\x03\n\x12OpenSessionRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x14\n\x0cworker_setup\x18\x05 \x01(\x0c\x12\x10\n\x08is_local\x18\x06 \x01(\x08\x12\x13\n\x0bmax_workers\x18\x07 \x01(\r\x12\x0e\n\x06weight\x18\x08 \x01(\x01\x12\x1a\n\x12resumed_session_id\x18\t \x01(\x03\x12\x11\n\tlane_port\x18\n \x01(\x05\x12\x18\n\x10\x63ores_per_worker\x18\x46 \x01(\r\x12O\n\x0b\x66ingerprint\x18P \x03(\x0b\x32:.quakegrid.internal.v1.OpenSessionRequest.FingerprintEntry\x12\x15\n\rresumed_token\x18\x64 \x01(\t\x12\x14\n\x0c\x64river_nonce\x18\x65 \x01(\x0c\x1a\x32\n\x10\x46ingerprintEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x0b\x10\x0c\"\xbf\x03\n\x13OpenSessionResponse\x12\x36\n\x06queued\x18\x01 \x01(\x0b\x32$.quakegrid.internal.v1.SessionQueuedH\x00\x12:\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32&.quakegrid.internal.v1.SessionAdmittedH\x00\x12\x38\n\x07\x61\x62orted\x18\x03 \x01(\x0b\x32%.quakegrid.internal.v1.SessionAbortedH\x00\x12\x36\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32$.quakegrid.internal.v1.SessionFailedH\x00\x12<\n\rworker_output\x18< \x01(\x0b\x32#.quakegrid.internal.v1.WorkerOutputH\x00\x12>\n\x0eoutput_flushed\x18= \x01(\x0b\x32$.quakegrid.internal.v1.OutputFlushedH\x00\x12;\n\rnode_left_out\x18P \x01(\x0b\x32\".quakegrid.internal.v1.NodeLeftOutH\x00\x42\x07\n\x05\x65vent\"F\n\x19\x46lushSessionOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rsession_token\x18n \x01(\t\"\x1c\n\x1a\x46lushSessionOutputResponse\"0\n\x0bNodeLeftOut\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\"7\n\rSessionQueued\x12\x15\n\rahead_job_ids\x18\x01 \x03(\x03\x12\x0f\n\x06reason\x18\xe6\x01 \x01(\t\"\x9b\x01\n\x0fSessionAdmitted\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x12\n\ncore_count\x18\x03 \x01(\x05\x12\x15\n\rsession_token\x18\x64 \x01(\t\x12\x32\n\tlane_keys\x18n \x01(\x0b\x32\x1f.quakegrid.internal.v1.LaneKeys\" \n\x0eSessionAborted\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\rSessionFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\"@\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rsession_token\x18n \x01(\t\"\x16\n\x14\x43loseSessionResponse2\xd6\x02\n\x08Sessions\x12\x66\n\x0bOpenSession\x12).quakegrid.internal.v1.OpenSessionRequest\x1a*.quakegrid.internal.v1.OpenSessionResponse0\x01\x12y\n\x12\x46lushSessionOutput\x12\x30.quakegrid.internal.v1.FlushSessionOutputRequest\x1a\x31.quakegrid.internal.v1.FlushSessionOutputResponse\x12g\n\x0c\x43loseSession\x12*.quakegrid.internal.v1.CloseSessionRequest\x1a+.quakegrid.internal.v1.CloseSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$quakegrid/internal/v1/sessions.proto\x12\x15quakegrid.internal.v1\x1a\x1cquakegrid/api/v1/fleet.proto\x1a\"quakegrid/internal/v1/orders.proto\"\xa1\x03\n\x12OpenSessionRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\x03\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x14\n\x0cworker_setup\x18\x05 \x01(\x0c\x12\x10\n\x08is_local\x18\x06 \x01(\x08\x12\x13\n\x0bmax_workers\x18\x07 \x01(\r\x12\x0e\n\x06weight\x18\x08 \x01(\x01\x12\x1a\n\x12resumed_session_id\x18\t \x01(\x03\x12\x11\n\tlane_port\x18\n \x01(\x05\x12\x18\n\x10\x63ores_per_worker\x18\x46 \x01(\r\x12O\n\x0b\x66ingerprint\x18P \x03(\x0b\x32:.quakegrid.internal.v1.OpenSessionRequest.FingerprintEntry\x12\x15\n\rresumed_token\x18\x64 \x01(\t\x12\x14\n\x0c\x64river_nonce\x18\x65 \x01(\x0c\x1a\x32\n\x10\x46ingerprintEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x0b\x10\x0c\"\xbf\x03\n\x13OpenSessionResponse\x12\x36\n\x06queued\x18\x01 \x01(\x0b\x32$.quakegrid.internal.v1.SessionQueuedH\x00\x12:\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32&.quakegrid.internal.v1.SessionAdmittedH\x00\x12\x38\n\x07\x61\x62orted\x18\x03 \x01(\x0b\x32%.quakegrid.internal.v1.SessionAbortedH\x00\x12\x36\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32$.quakegrid.internal.v1.SessionFailedH\x00\x12<\n\rworker_output\x18< \x01(\x0b\x32#.quakegrid.internal.v1.WorkerOutputH\x00\x12>\n\x0eoutput_flushed\x18= \x01(\x0b\x32$.quakegrid.internal.v1.OutputFlushedH\x00\x12;\n\rnode_left_out\x18P \x01(\x0b\x32\".quakegrid.internal.v1.NodeLeftOutH\x00\x42\x07\n\x05\x65vent\"F\n\x19\x46lushSessionOutputRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rsession_token\x18n \x01(\t\"\x1c\n\x1a\x46lushSessionOutputResponse\"o\n\x11TellStagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rsession_token\x18\x02 \x01(\t\x12/\n\x06stages\x18\x03 \x03(\x0b\x32\x1f.quakegrid.api.v1.StageProgress\"\x14\n\x12TellStagesResponse\"0\n\x0bNodeLeftOut\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\"7\n\rSessionQueued\x12\x15\n\rahead_job_ids\x18\x01 \x03(\x03\x12\x0f\n\x06reason\x18\xe6\x01 \x01(\t\"\x9b\x01\n\x0fSessionAdmitted\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rlane_endpoint\x18\x02 \x01(\t\x12\x12\n\ncore_count\x18\x03 \x01(\x05\x12\x15\n\rsession_token\x18\x64 \x01(\t\x12\x32\n\tlane_keys\x18n \x01(\x0b\x32\x1f.quakegrid.internal.v1.LaneKeys\" \n\x0eSessionAborted\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\rSessionFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\"@\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x15\n\rsession_token\x18n \x01(\t\"\x16\n\x14\x43loseSessionResponse2\xb9\x03\n\x08Sessions\x12\x66\n\x0bOpenSession\x12).quakegrid.internal.v1.OpenSessionRequest\x1a*.quakegrid.internal.v1.OpenSessionResponse0\x01\x12y\n\x12\x46lushSessionOutput\x12\x30.quakegrid.internal.v1.FlushSessionOutputRequest\x1a\x31.quakegrid.internal.v1.FlushSessionOutputResponse\x12\x61\n\nTellStages\x12(.quakegrid.internal.v1.TellStagesRequest\x1a).quakegrid.internal.v1.TellStagesResponse\x12g\n\x0c\x43loseSession\x12*.quakegrid.internal.v1.CloseSessionRequest\x1a+.quakegrid.internal.v1.CloseSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,30 +35,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPENSESSIONREQUEST_FINGERPRINTENTRY']._loaded_options = None
   _globals['_OPENSESSIONREQUEST_FINGERPRINTENTRY']._serialized_options = b'8\001'
-  _globals['_OPENSESSIONREQUEST']._serialized_start=100
-  _globals['_OPENSESSIONREQUEST']._serialized_end=517
-  _globals['_OPENSESSIONREQUEST_FINGERPRINTENTRY']._serialized_start=461
-  _globals['_OPENSESSIONREQUEST_FINGERPRINTENTRY']._serialized_end=511
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=520
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=967
-  _globals['_FLUSHSESSIONOUTPUTREQUEST']._serialized_start=969
-  _globals['_FLUSHSESSIONOUTPUTREQUEST']._serialized_end=1039
-  _globals['_FLUSHSESSIONOUTPUTRESPONSE']._serialized_start=1041
-  _globals['_FLUSHSESSIONOUTPUTRESPONSE']._serialized_end=1069
-  _globals['_NODELEFTOUT']._serialized_start=1071
-  _globals['_NODELEFTOUT']._serialized_end=1119
-  _globals['_SESSIONQUEUED']._serialized_start=1121
-  _globals['_SESSIONQUEUED']._serialized_end=1176
-  _globals['_SESSIONADMITTED']._serialized_start=1179
-  _globals['_SESSIONADMITTED']._serialized_end=1334
-  _globals['_SESSIONABORTED']._serialized_start=1336
-  _globals['_SESSIONABORTED']._serialized_end=1368
-  _globals['_SESSIONFAILED']._serialized_start=1370
-  _globals['_SESSIONFAILED']._serialized_end=1401
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1403
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1467
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1469
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1491
-  _globals['_SESSIONS']._serialized_start=1494
-  _globals['_SESSIONS']._serialized_end=1836
+  _globals['_OPENSESSIONREQUEST']._serialized_start=130
+  _globals['_OPENSESSIONREQUEST']._serialized_end=547
+  _globals['_OPENSESSIONREQUEST_FINGERPRINTENTRY']._serialized_start=491
+  _globals['_OPENSESSIONREQUEST_FINGERPRINTENTRY']._serialized_end=541
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=550
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=997
+  _globals['_FLUSHSESSIONOUTPUTREQUEST']._serialized_start=999
+  _globals['_FLUSHSESSIONOUTPUTREQUEST']._serialized_end=1069
+  _globals['_FLUSHSESSIONOUTPUTRESPONSE']._serialized_start=1071
+  _globals['_FLUSHSESSIONOUTPUTRESPONSE']._serialized_end=1099
+  _globals['_TELLSTAGESREQUEST']._serialized_start=1101
+  _globals['_TELLSTAGESREQUEST']._serialized_end=1212
+  _globals['_TELLSTAGESRESPONSE']._serialized_start=1214
+  _globals['_TELLSTAGESRESPONSE']._serialized_end=1234
+  _globals['_NODELEFTOUT']._serialized_start=1236
+  _globals['_NODELEFTOUT']._serialized_end=1284
+  _globals['_SESSIONQUEUED']._serialized_start=1286
+  _globals['_SESSIONQUEUED']._serialized_end=1341
+  _globals['_SESSIONADMITTED']._serialized_start=1344
+  _globals['_SESSIONADMITTED']._serialized_end=1499
+  _globals['_SESSIONABORTED']._serialized_start=1501
+  _globals['_SESSIONABORTED']._serialized_end=1533
+  _globals['_SESSIONFAILED']._serialized_start=1535
+  _globals['_SESSIONFAILED']._serialized_end=1566
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1568
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1632
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1634
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1656
+  _globals['_SESSIONS']._serialized_start=1659
+  _globals['_SESSIONS']._serialized_end=2100
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from quakegrid.api.v1 import fleet_pb2 as _fleet_pb2
 from quakegrid.internal.v1 import orders_pb2 as _orders_pb2
 import builtins as _builtins
 import sys
@@ -208,6 +209,50 @@ class FlushSessionOutputResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FlushSessionOutputResponse: _TypeAlias = FlushSessionOutputResponse  # noqa: Y015
+
+@_typing.final
+class TellStagesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.int
+    session_token: _builtins.str
+    """Proves that the caller is its driver; services need none."""
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.StageProgress]:
+        """The last ones, at most 64, in the order in which they began. They take the place of those that were told before."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.int = ...,
+        session_token: _builtins.str = ...,
+        stages: _abc.Iterable[_fleet_pb2.StageProgress] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "session_token", b"session_token", "stages", b"stages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TellStagesRequest: _TypeAlias = TellStagesRequest  # noqa: Y015
+
+@_typing.final
+class TellStagesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TellStagesResponse: _TypeAlias = TellStagesResponse  # noqa: Y015
 
 @_typing.final
 class NodeLeftOut(_message.Message):

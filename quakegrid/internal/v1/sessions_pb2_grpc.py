@@ -45,6 +45,11 @@ class SessionsStub:
                 request_serializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.FlushSessionOutputRequest.SerializeToString,
                 response_deserializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.FlushSessionOutputResponse.FromString,
                 _registered_method=True)
+        self.TellStages = channel.unary_unary(
+                '/quakegrid.internal.v1.Sessions/TellStages',
+                request_serializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.TellStagesRequest.SerializeToString,
+                response_deserializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.TellStagesResponse.FromString,
+                _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/quakegrid.internal.v1.Sessions/CloseSession',
                 request_serializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.CloseSessionRequest.SerializeToString,
@@ -79,6 +84,15 @@ class SessionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TellStages(self, request, context):
+        """Called by drivers, at most once a second. How far the calculations of a session are, which is in its status until
+        it ends. Idempotent; without such a session nothing happens. INVALID_ARGUMENT: a field is out of its range, which
+        the message names. PERMISSION_DENIED: the token is not the session's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CloseSession(self, request, context):
         """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
         to end, and killed 2 s later. Idempotent. PERMISSION_DENIED: the token is not the session's.
@@ -99,6 +113,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.FlushSessionOutput,
                     request_deserializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.FlushSessionOutputRequest.FromString,
                     response_serializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.FlushSessionOutputResponse.SerializeToString,
+            ),
+            'TellStages': grpc.unary_unary_rpc_method_handler(
+                    servicer.TellStages,
+                    request_deserializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.TellStagesRequest.FromString,
+                    response_serializer=quakegrid_dot_internal_dot_v1_dot_sessions__pb2.TellStagesResponse.SerializeToString,
             ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
@@ -161,6 +180,33 @@ class Sessions:
             '/quakegrid.internal.v1.Sessions/FlushSessionOutput',
             quakegrid_dot_internal_dot_v1_dot_sessions__pb2.FlushSessionOutputRequest.SerializeToString,
             quakegrid_dot_internal_dot_v1_dot_sessions__pb2.FlushSessionOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TellStages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quakegrid.internal.v1.Sessions/TellStages',
+            quakegrid_dot_internal_dot_v1_dot_sessions__pb2.TellStagesRequest.SerializeToString,
+            quakegrid_dot_internal_dot_v1_dot_sessions__pb2.TellStagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

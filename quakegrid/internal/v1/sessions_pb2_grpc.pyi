@@ -48,6 +48,11 @@ class SessionsStub:
     and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
     PERMISSION_DENIED: the token is not the session's.
     """
+    TellStages: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.TellStagesRequest, _sessions_pb2.TellStagesResponse]
+    """Called by drivers, at most once a second. How far the calculations of a session are, which is in its status until
+    it ends. Idempotent; without such a session nothing happens. INVALID_ARGUMENT: a field is out of its range, which
+    the message names. PERMISSION_DENIED: the token is not the session's.
+    """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.CloseSessionRequest, _sessions_pb2.CloseSessionResponse]
     """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
     to end, and killed 2 s later. Idempotent. PERMISSION_DENIED: the token is not the session's.
@@ -72,6 +77,11 @@ class SessionsAsyncStub(SessionsStub):
     """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
     and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
     PERMISSION_DENIED: the token is not the session's.
+    """
+    TellStages: _aio.UnaryUnaryMultiCallable[_sessions_pb2.TellStagesRequest, _sessions_pb2.TellStagesResponse]  # type: ignore[assignment]
+    """Called by drivers, at most once a second. How far the calculations of a session are, which is in its status until
+    it ends. Idempotent; without such a session nothing happens. INVALID_ARGUMENT: a field is out of its range, which
+    the message names. PERMISSION_DENIED: the token is not the session's.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.CloseSessionRequest, _sessions_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Called by drivers at their end, when their jobs have their final states. Ends a session; its workers are asked
@@ -106,6 +116,17 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         """Called by drivers before they end a session. What its workers printed so far goes to the session's stream,
         and after it an OutputFlushed, in a second at most. Idempotent; without such a session nothing happens.
         PERMISSION_DENIED: the token is not the session's.
+        """
+
+    @_abc_1.abstractmethod
+    def TellStages(
+        self,
+        request: _sessions_pb2.TellStagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.TellStagesResponse, _abc.Awaitable[_sessions_pb2.TellStagesResponse]]:
+        """Called by drivers, at most once a second. How far the calculations of a session are, which is in its status until
+        it ends. Idempotent; without such a session nothing happens. INVALID_ARGUMENT: a field is out of its range, which
+        the message names. PERMISSION_DENIED: the token is not the session's.
         """
 
     @_abc_1.abstractmethod

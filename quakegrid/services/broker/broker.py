@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quakegrid import __version__
@@ -166,6 +166,13 @@ class Broker:
         await asyncio.gather(*(link.orders.flush_output(session_id) for link in links))
         flushed = orders_pb2.OutputFlushed(session_id=session_id)
         session.tell(sessions_pb2.OpenSessionResponse(output_flushed=flushed))
+
+    @guarded
+    def note_stages(self, session_id: int, stages: Sequence[fleet_pb2.StageProgress]) -> None:
+        """Note how far a driver is, until it tells more or its session ends."""
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.stages = stages
 
     async def owner_of_job(self, job_id: int) -> str | None:
         """The user whose job this is; None if there is no such job.

@@ -59,6 +59,9 @@ class WorkerOrders:
         started = await self._order(session, action, worker_ids) if session and worker_ids else ()
         if started is None:
             self._loop.handle(core.WorkersUnsure(worker_ids))
+            # Whatever connection there is now: its first report may have come before.
+            if action.host in self._nodes.links:
+                await self._nodes.links[action.host].orders.renew()
             return
         self._loop.handle(core.WorkersStarted(started))
         refused = tuple(worker_id for worker_id in worker_ids if worker_id not in started)

@@ -7,12 +7,14 @@ machine itself or through ssh, and nobody can claim to be somebody else. The ker
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import pwd
 import socket
 import stat
 import struct
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +36,9 @@ _OWNER = struct.Struct("=II")
 _OWNER_AT = _HEADER.size + 4 + 48 + 3 * 4
 _ANSWER_BYTES = _OWNER_AT + _OWNER.size
 _MOST_BYTES = 4096
+# How long an account that was looked up is taken for what it was: a directory far away may answer slowly.
+_ACCOUNT_S = 60
+_MOST_ACCOUNTS = 1024
 ROOT = "root"
 _STAFF = frozenset({PrincipalRole.OPERATOR, PrincipalRole.ADMIN})
 
@@ -97,9 +102,23 @@ def may_have_name(caller: Caller) -> bool:
 def own_name() -> str:
     """The name of the account of this service."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return _account(os.geteuid()).pw_name
     except KeyError:
         return ""
+
+
+def _account(user_id: int) -> pwd.struct_passwd:
+    """An account of this machine; each request asks for it.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return _account_at(user_id, int(time.monotonic() // _ACCOUNT_S))
+
+
+@functools.lru_cache(_MOST_ACCOUNTS)
+def _account_at(user_id: int, _when: int) -> pwd.struct_passwd:
+    return pwd.getpwuid(user_id)
 
 
 def caller_of(peer: tuple[str, int], own: tuple[str, int]) -> Caller | None:
@@ -111,7 +130,7 @@ def caller_of(peer: tuple[str, int], own: tuple[str, int]) -> Caller | None:
     """
     try:
         user_id = socket_owner(peer, own)
-        name = None if user_id is None else pwd.getpwuid(user_id).pw_name
+        name = None if user_id is None else _account(user_id).pw_name
     except (OSError, ValueError, KeyError):
         return None
     return None if user_id is None or name is None else of_account(user_id, name)
@@ -164,6 +183,6 @@ def _is_open_to(caller: Caller, door: Path) -> bool:
         found = door.stat()
         if not found.st_mode & stat.S_IWGRP:
             return False
-        return found.st_gid in os.getgrouplist(caller.name, pwd.getpwuid(caller.user_id).pw_gid)
+        return found.st_gid in os.getgrouplist(caller.name, _account(caller.user_id).pw_gid)
     except (OSError, KeyError):
         return False

@@ -92,7 +92,12 @@ class EngineViews:
         return found
 
     async def file(
-        self, name: str, *args: str, whose: Whose = SERVICE, given: Sequence[HandedFile] = ()
+        self,
+        name: str,
+        *args: str,
+        whose: Whose = SERVICE,
+        given: Sequence[HandedFile] = (),
+        asker: str = "",
     ) -> HandedFile:
         """Run one request that makes a file; whoever asks closes it.
 
@@ -101,13 +106,15 @@ class EngineViews:
             args: of the view.
             whose: as whom it runs.
             given: files of others, for views that read them.
+            asker: whose place among those who wait it takes, if it runs as this service.
         Raises:
             As `run`.
             PeerUnreachableError: too many files wait to be sent, or the disk is full.
             NothingMadeError: there is nothing to make a file of.
         """
         await self._check_room()
-        found, file = await self._in_turn([name, *args], whose, [each.number for each in given])
+        numbers = [each.number for each in given]
+        found, file = await self._in_turn([name, *args], whose, numbers, asker)
         if file is None:
             raise NothingMadeError(found)
         self._files.append(file)
@@ -129,9 +136,9 @@ class EngineViews:
             )
 
     async def _in_turn(
-        self, argv: Sequence[str], whose: Whose, given: Sequence[int]
+        self, argv: Sequence[str], whose: Whose, given: Sequence[int], asker: str = ""
     ) -> tuple[dict[str, Any], HandedFile | None]:
-        async with self._places.take(whose.asker if whose.person else ""):
+        async with self._places.take(whose.asker if whose.person else asker):
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     return await self._run(argv, whose, given)

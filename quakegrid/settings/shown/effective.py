@@ -16,14 +16,8 @@ from quakegrid.settings.reader import Reader
 
 T = TypeVar("T")
 DEFAULT = "default"
-# Whose values are not shown.
-_SECRET = frozenset(
-    {
-        ("dbserver", "authkey"),
-        ("dbserver", "old_authkey"),
-        ("notify", "url"),  # who knows the URL of a chat can write into it
-    }
-)
+# Whose values are not shown. The path of a URL is often what lets somebody write there: chat services do so.
+_SECRET = frozenset({("dbserver", "authkey"), ("dbserver", "old_authkey"), ("notify", "url")})
 HIDDEN = "(set, not shown)"
 
 

@@ -88,6 +88,32 @@ def test_silent_agent_is_lost_and_its_orders_are_refused(settings: Settings) -> 
     assert "has said nothing for" in reason
 
 
+async def renew_connection(settings: Settings) -> list[bool]:
+    """Whether each report is the first of its connection; we break the connection after the first."""
+    server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
+    orders_pb2_grpc.add_OrdersServicer_to_server(SilentAgent(), server)
+    port = server.add_secure_port(f"{LOOPBACK}:0", credentials.server_credentials(settings.authkey))
+    await server.start()
+    told: asyncio.Queue[bool] = asyncio.Queue()
+    ear = Ear(lambda _host, _status, is_first: told.put_nowait(is_first), lambda _host, _reason: None)
+    link = NodeLink(settings, LOOPBACK, f"{LOOPBACK}:{port}", ear)
+    running = asyncio.ensure_future(link.run())
+    reports = [await told.get()]
+    await link.orders.renew()
+    reports.append(await asyncio.wait_for(told.get(), 30))
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+    await server.stop(None)
+    return reports
+
+
+def test_connection_that_is_broken_on_purpose_comes_again(settings: Settings) -> None:
+    """An order that nobody answers costs the connection, and never the link."""
+    assert asyncio.run(renew_connection(settings)) == [True, True]
+
+
 class LateAgent(orders_pb2_grpc.OrdersServicer, nodes_pb2_grpc.NodesServicer):
     """Its clock is an hour behind when it is reached, and then set right."""
 

@@ -18,7 +18,7 @@ import pytest
 from quakegrid import errors, testing
 from quakegrid.access.principals import PrincipalRole
 from quakegrid.access.proofs import Renewed
-from quakegrid.clients.broker import BrokerClient
+from quakegrid.clients.broker import BrokerClient, StageStatus
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.database_admin import DatabaseCare
 from quakegrid.clients.dbserver.log_sender import LogStream
@@ -39,6 +39,7 @@ from quakegrid.transport.keys import lane_keys
 from quakegrid.wire.v1 import lane_pb2
 from tests.support import strangers
 from tests.support.dbservers import LocalDbServer
+from tests.support.nodes import wait_until
 from tests.support.processes import Service
 
 TIMEOUT_S = 30.0
@@ -274,6 +275,16 @@ def test_token_of_an_earlier_session_is_for_jobs_of_ones_person_only(
     assert str(job_state(services, other.id)) == "created"
 
 
+def test_status_has_the_stages_that_a_driver_tells(services: Settings, anna: Settings) -> None:
+    """The first ones at once, the last ones after a pause."""
+    with contextlib.closing(open_session(anna)) as session, BrokerClient(services) as broker:
+        for done_count in (0, 1, 2):
+            session.tell_stage(0, "classical", (done_count, 2, 0))
+        whole = (StageStatus(0, "classical", 2, 2),)
+
+        wait_until(lambda: [each.stages for each in broker.status().sessions] == [whole], TIMEOUT_S)
+
+
 def test_driver_speaks_for_its_own_session_only(services: Settings, anna: Settings) -> None:
     """Neither as another person's, nor as that of the same person, without the session's token."""
     with contextlib.closing(open_session(anna)) as session:
@@ -284,6 +295,10 @@ def test_driver_speaks_for_its_own_session_only(services: Settings, anna: Settin
                     with pytest.raises(grpc.RpcError) as refused:
                         call(session.session_id, token, TIMEOUT_S)
                     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            stages = sessions_pb2.TellStagesRequest(session_id=session.session_id, session_token="0" * 64)
+            with pytest.raises(grpc.RpcError) as refused:
+                link.tell_stages(stages, TIMEOUT_S)
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
             resumed = sessions_pb2.OpenSessionRequest(
                 host=socket.gethostname(),
                 pid=os.getpid(),

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from quakegrid import errors
+from quakegrid.api.v1 import fleet_pb2
 from quakegrid.internal.v1 import membership_pb2, orders_pb2, sessions_pb2
 from quakegrid.services.broker.drivers import session_ids
 from quakegrid.services.broker.rpc import peer_input
+from quakegrid.session import stage_teller
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 
@@ -131,3 +133,44 @@ def test_lane_is_told_the_jobs_of_the_largest_session_in_one_packet() -> None:
     message = lane_pb2.ControlMessage(open=opening)
 
     assert message.ByteSize() < lane_sockets.CONTROL_BYTES
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"done_count": -1},
+        {"total_count": -1},
+        {"done_count": 11},
+        {"replayed_count": 6},
+        {"replayed_count": -1},
+        {"total_count": BIG},
+        {"job_id": -1},
+        {"job_id": BIG},
+        {"operation": "x" * 256},
+        {"operation": "classical\n2026 ERROR forged"},
+        {"begin_time": {"seconds": -1}},
+        {"begin_time": {"seconds": BIG}},
+        {"change_time": {"nanos": -1}},
+        {"change_time": {"nanos": 10**9}},
+    ],
+    ids=str,
+)
+def test_stage_that_cannot_be_is_refused_in_words(fields: dict[str, Any]) -> None:
+    """One of them is enough; what is large is not repeated in the message."""
+    stage: dict[str, Any] = {"job_id": 7, "operation": "classical", "done_count": 5, "total_count": 10}
+    good = fleet_pb2.StageProgress(**stage)
+    peer_input.check_stages([good, fleet_pb2.StageProgress(operation="work without a job")])
+
+    with pytest.raises(errors.UsageError) as refused:
+        peer_input.check_stages([good, fleet_pb2.StageProgress(**stage | fields)])
+
+    assert len(str(refused.value)) < 200
+    assert str(refused.value).isprintable()
+
+
+def test_more_stages_than_a_status_shows_are_refused() -> None:
+    """As many as drivers tell are taken."""
+    peer_input.check_stages([fleet_pb2.StageProgress()] * stage_teller.MOST_STAGES)
+
+    with pytest.raises(errors.UsageError, match="at most 64 stages, not 65"):
+        peer_input.check_stages([fleet_pb2.StageProgress()] * (peer_input.MAX_STAGES + 1))

@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from quakegrid import errors
+from quakegrid.api.v1 import fleet_pb2
 from quakegrid.cli import exports, jobs, options
-from quakegrid.clients import drivers
+from quakegrid.clients import broker, drivers
+from quakegrid.clients.broker import FleetStatus, TaskTotals
 from quakegrid.clients.dbserver.job_watch import JobEvent, JobSnapshot
 from quakegrid.clients.dbserver.jobs import DeletedFiles
 from quakegrid.clients.dbserver.tags import Tag
@@ -407,3 +409,46 @@ def test_export_of_a_failed_job_is_refused(tmp_path: Path) -> None:
     """It has no outputs; no driver is asked."""
     with pytest.raises(errors.StateError, match="job 1 is failed and has no outputs"):
         invoke("export", "1", str(tmp_path))
+
+
+class StageBroker:
+    """Job 2 has a stage; the broker may be away."""
+
+    is_there = True
+
+    def __init__(self, _settings: object) -> None:
+        pass
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def status(self) -> FleetStatus:
+        """One session."""
+        if not self.is_there:
+            raise errors.PeerUnreachableError("the broker does not answer")
+        session = broker._session(
+            fleet_pb2.SessionStatus(
+                session_id=100,
+                job_ids=[2],
+                stages=[
+                    fleet_pb2.StageProgress(job_id=2, operation="classical", done_count=40, total_count=100)
+                ],
+            )
+        )
+        return FleetStatus((), (session,), (), TaskTotals(), "1")
+
+
+def test_show_tells_the_stage_of_a_running_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the broker knows it; without a broker, the rest is shown."""
+    running = dataclasses.replace(make_job(2, JobState.EXECUTING), is_running=True)
+    monkeypatch.setattr(FakeDatabase, "get_job", lambda _self, _job_id: running)
+    monkeypatch.setattr(jobs, "TagsClient", lambda _database: FakeTags(_database, "ann"))
+    monkeypatch.setattr(jobs.fleet, "BrokerClient", StageBroker)
+
+    told = invoke("show", "2").stdout
+    monkeypatch.setattr(StageBroker, "is_there", False)
+    without = invoke("show", "2").stdout
+
+    assert "classical, 40 of 100 tasks done\n" in told
+    assert "classical, " not in without
+    assert "executing" in without

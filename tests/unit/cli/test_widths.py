@@ -84,3 +84,12 @@ def test_paragraph_is_indented_from_its_second_line_on(monkeypatch: pytest.Monke
     assert widths.paragraph("one two three four five", 4) == "one two three four\n    five"
     monkeypatch.setattr(widths, "of_output", lambda: None)
     assert widths.paragraph("one two three four five", 4) == "one two three four five"
+
+
+@pytest.mark.parametrize("columns", [None, 80])
+def test_foreign_text_commands_no_terminal(columns: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A description may hold what clears a screen, or a line that looks like ours."""
+    monkeypatch.setattr(widths, "of_output", lambda: columns)
+
+    assert widths.paragraph("a\x1b[2Jb\nc", 2) == r"a\x1b[2Jb c"
+    assert widths.hanging("head ", "a\x1b]0;title\x07b\nc") == r"head a\x1b]0;title\x07b c"

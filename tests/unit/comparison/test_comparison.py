@@ -7,7 +7,7 @@ import math
 import pytest
 
 from quakegrid.comparison import numbers, parameters, tables
-from quakegrid.comparison.numbers import NumbersDifference, Tolerance
+from quakegrid.comparison.numbers import Tolerance
 from quakegrid.comparison.parameters import ParameterDifference
 from quakegrid.comparison.tables import CsvTable, Likeness, TableDifference
 
@@ -57,15 +57,18 @@ def test_tolerance_is_of_the_larger_number(left: float, right: float, is_same: b
     assert Tolerance().allows(right, left) is is_same
 
 
-def test_numbers_tell_how_many_differ_and_where_most() -> None:
-    """The position is that of the largest difference."""
-    found = numbers.compare([1.0, 2.0, 4.0, 0.0, 4.0], [1.0, 2.2, 2.0, 0.0, 5.0])
+def test_distance_is_a_part_of_the_larger_number() -> None:
+    """Infinite beside what is no number."""
+    assert numbers.relative(2.0, 4.0) == numbers.relative(4.0, 2.0) == 0.5
+    assert numbers.relative(1.0, math.nan) == numbers.relative(math.inf, 1.0) == math.inf
 
-    assert found == NumbersDifference(count=5, differing_count=3, largest=0.5, at=2)
-    assert numbers.compare([1.0], [math.nan]).largest == math.inf
-    assert numbers.compare([1.0], [1.5], Tolerance(relative=0.5)) == NumbersDifference(count=1)
-    with pytest.raises(ValueError, match="shorter"):
-        numbers.compare([1.0, 2.0], [1.0])
+
+def test_other_hazard_is_another_parameter() -> None:
+    """It changes results, as what a calculation is called does not."""
+    left = {"hazard_calculation_id": "1", "description": "a", "hdf5path": "/a", "job_ini": "/a.ini"}
+    right = {"hazard_calculation_id": "2", "description": "b", "hdf5path": "/b", "job_ini": "/b.ini"}
+
+    assert parameters.differing(left, right) == [ParameterDifference("hazard_calculation_id", "1", "2")]
 
 
 def test_table_is_read_without_its_remarks() -> None:
@@ -134,6 +137,7 @@ def test_all_results_are_told_also_of_one_calculation_alone() -> None:
     ]
     assert not tables.is_same(found)
     assert tables.is_same(found[1:2])
+    assert not tables.is_same([])
 
 
 def test_large_tables_take_one_look_at_each_value() -> None:

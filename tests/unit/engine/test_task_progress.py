@@ -46,7 +46,7 @@ def run(queue: CountedQueue, step_s: float) -> tuple[list[Event], float]:
         now_s += step_s
         function, _ = queue.pop(0)
         running.append(function.__name__)
-        progress.count_submitted(running[-1])
+        progress.count_submitted(running[-1], 7)
         progress.tell(running[-1], 7, queue, now_s)
 
     for _ in range(AT_ONCE):
@@ -54,7 +54,7 @@ def run(queue: CountedQueue, step_s: float) -> tuple[list[Event], float]:
     while running:
         now_s += step_s
         operation = running.popleft()
-        progress.count_done(operation)
+        progress.count_done(operation, 7)
         progress.tell(operation, 7, queue, now_s)
         if queue:
             submit()
@@ -98,11 +98,41 @@ def test_tasks_from_a_journal_are_told_apart() -> None:
     events: list[Event] = []
     progress = TaskProgress(events.append)
     for operation, is_replayed in (("classical", True), ("classical", False), ("disagg", True)):
-        progress.count_submitted(operation)
+        progress.count_submitted(operation, 7)
         if is_replayed:
-            progress.count_replayed(operation)
-        progress.count_done(operation)
+            progress.count_replayed(operation, 7)
+        progress.count_done(operation, 7)
         progress.tell(operation, 7, (), 0.0)
 
     told = [(event["operation"], event["done_count"], event["replayed_count"]) for event in events]
     assert told == [("classical", 1, 1), ("classical", 2, 1), ("disagg", 1, 1)]
+
+
+class ToldSession:
+    """A session that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[int, str, tuple[int, int, int]]] = []
+
+    def tell_stage(self, job_id: int, operation: str, counts: tuple[int, int, int]) -> None:
+        """Keep it."""
+        self.stages.append((job_id, operation, counts))
+
+
+def test_progress_goes_to_the_command_line_and_to_the_broker() -> None:
+    """Both hear the same, of each job its own tasks; work without a job has the number 0 at the broker."""
+    session = ToldSession()
+    events: list[Event] = []
+    progress = TaskProgress(subject.to_broker_too(events.append, lambda: session))
+
+    for calc_id, now_s in ((7, 1.0), (8, 2.0), (None, 3.0)):
+        progress.count_submitted("classical", calc_id)
+        progress.count_done("classical", calc_id)
+        progress.tell("classical", calc_id, (), now_s)
+
+    assert session.stages == [
+        (7, "classical", (1, 1, 0)),
+        (8, "classical", (1, 1, 0)),
+        (0, "classical", (1, 1, 0)),
+    ]
+    assert [(each["job_id"], each["done_count"]) for each in events] == [(7, 1), (8, 1), (None, 1)]

@@ -7,11 +7,18 @@ import datetime
 
 import pytest
 
-from quakegrid.clients.broker import FleetStatus, LeftOut, NodeStatus, SessionStatus, TaskTotals
+from quakegrid.clients.broker import (
+    FleetStatus,
+    LeftOut,
+    NodeStatus,
+    SessionStatus,
+    StageStatus,
+    TaskTotals,
+)
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
 from quakegrid.reports import job_report
-from quakegrid.reports.explanations import explain
+from quakegrid.reports.explanations import explain, stage_of
 from quakegrid.reports.task_history import Attempt, AttemptEnd, TaskHistory, WorkerLife
 
 NODE = NodeStatus("10.0.0.1", "n1", True, 4, 4, 4, "warm")
@@ -211,3 +218,23 @@ def test_ordinary_job_is_nothing_unusual() -> None:
     text = said(None, report_of(*(done(number, number + 1.0, 1.0, float(number)) for number in range(10))))
 
     assert "Nothing unusual" in text or "nothing to do for 1 s of 10 s" in text
+
+
+def test_running_job_says_which_stage_is_at_hand() -> None:
+    """The last one with open tasks, or the last one; of several jobs the one that is asked for."""
+    stages = (
+        StageStatus(7, "classical", 40, 100, 3),
+        StageStatus(7, "postclassical", 1, 1),
+        StageStatus(8, "event_based", 0, 1),
+    )
+    both = dataclasses.replace(SESSION, stages=stages)
+
+    assert stage_of(SESSION) == ""
+    assert stage_of(both) == "event_based, 0 of 1 task done"
+    assert stage_of(both, 7) == "classical, 40 of 100 tasks done, 3 of them from the journal"
+    assert stage_of(dataclasses.replace(SESSION, stages=stages[1:2]), 7) == "postclassical, 1 of 1 task done"
+    assert stage_of(both, 9) == ""
+    reading = dataclasses.replace(SESSION, stages=(StageStatus(0, "read_source_model", 1, 2), *stages[1:]))
+    assert stage_of(reading, 7) == "read_source_model, 1 of 2 tasks done"
+    assert "Its stage at hand is event_based, 0 of 1 task done." in said(fleet(both))
+    assert "stage at hand" not in said(fleet(SESSION))

@@ -34,9 +34,3 @@ def test_targets_that_cannot_be_told_are_refused(target: str) -> None:
     with pytest.raises(UsageError):
         targets.check(target)
     assert targets.described(target) is not None
-
-
-def test_end_of_a_job_is_posted_and_never_run() -> None:
-    """The `notify_to` of a job is anybody's; a command of it would run in a shell."""
-    assert targets.why_not_posted("https://example.org/ends") == ""
-    assert "no URL" in targets.why_not_posted("touch /tmp/x")

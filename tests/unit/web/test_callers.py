@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,3 +107,25 @@ def test_members_of_the_agents_group_may_ask(
     assert callers.may_ask(Caller(OTHER_USER, other.pw_name), door) is is_let_in
     assert not callers.may_ask(Caller(OTHER_USER, other.pw_name), tmp_path / "missing")
     assert not callers.may_ask(Caller(54321, "nobody-has-this"), door)
+
+
+def test_accounts_are_looked_up_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request asks for them, and a directory far away may be slow; what changes there counts later."""
+    now_s, asked = -1e6, []
+
+    def look_up(user_id: int) -> SimpleNamespace:
+        asked.append(user_id)
+        return SimpleNamespace(pw_name=f"name-{len(asked)}")
+
+    monkeypatch.setattr(callers, "socket_owner", lambda *_ends: 54321)
+    monkeypatch.setattr(callers, "time", SimpleNamespace(monotonic=lambda: now_s))
+    monkeypatch.setattr(callers, "pwd", SimpleNamespace(getpwuid=look_up))
+
+    def name() -> str:
+        caller = callers.caller_of(("127.0.0.1", 1), ("127.0.0.1", 2))
+        return caller.name if caller else ""
+
+    assert [name(), name()] == ["name-1", "name-1"]
+    now_s += 3600
+    assert name() == "name-2"
+    assert asked == [54321, 54321]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from quakegrid.access.principals import SERVICE, Principal
+from quakegrid.api.v1 import fleet_pb2
 from quakegrid.internal.v1 import sessions_pb2
 from quakegrid.jobs.states import JobState
 from quakegrid.services.broker.drivers.printed import SessionOutput
@@ -53,7 +55,7 @@ class DriverSession:
     `placed` is set when the session has a lane, or when it is certain that it gets none. `events` are for the
     stream that was attached last; None ends that stream. `hosts` have had workers of the session.
     `end_reason` says why the session ends without its driver's request; then its jobs get `end_state`.
-    `principal` is who asked for the session.
+    `principal` is who asked for the session. `stages` is how far the driver is, as it told last.
     """
 
     session_id: int
@@ -70,6 +72,7 @@ class DriverSession:
     output: SessionOutput = field(default_factory=SessionOutput)
     hosts: set[str] = field(default_factory=set)
     principal: Principal = SERVICE
+    stages: Sequence[fleet_pb2.StageProgress] = ()
 
     def end_as(self, state: JobState, reason: str) -> bool:
         """Note why the session is to end; returns False if there is an earlier reason, which stays."""

@@ -173,6 +173,11 @@ class NodeLink:
         except TimeoutError:
             reason = f"its agent at {self.address} has said nothing for {self._silent_s:g} s"
             return not self._is_first, reason
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return not self._is_first, "it left an order unanswered"  # the orders closed the channel
         finally:
             watching_clock.cancel()
             self.orders.channel = None

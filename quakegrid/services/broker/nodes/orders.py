@@ -83,8 +83,7 @@ class AgentOrders:
         Returns:
             The names of the workers that were started; None if nobody knows.
         """
-        channel = self.channel
-        if channel is None:
+        if self.channel is None:
             return []
         key = lane_keys.token_key(self._lane_secret)
         refs = [
@@ -110,9 +109,13 @@ class AgentOrders:
             refused=orders_pb2.StartWorkersResponse(),
         )
         if response is None:
-            await channel.close(None)
             return None
         return [started.worker_id for started in response.started]
+
+    async def renew(self) -> None:
+        """Break the connection: the agent's first report over the next one tells which workers it has."""
+        if self.channel is not None:
+            await self.channel.close(None)
 
     async def stop_workers(self, session_id: int, *, is_forced: bool, worker_ids: Sequence[str] = ()) -> None:
         """Stop workers of a session; all, if no names are given. The agent reports their ends."""

@@ -10,8 +10,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from quakegrid import errors
-from quakegrid.api.v1 import nodes_pb2
+from quakegrid.api.v1 import fleet_pb2, nodes_pb2
 from quakegrid.internal.v1 import membership_pb2, orders_pb2, sessions_pb2
 from quakegrid.jobs.row_ids import LARGEST_ID
 from quakegrid.nodes import worker_end_messages
@@ -28,6 +30,10 @@ MAX_PID = 1 << 31
 MAX_SETUP_BYTES = 32 << 20
 MAX_NAME_CHARS = 255
 MAX_NONCE_BYTES = 64
+# Limits of what a driver tells of its progress: what any program can count, and any calendar has.
+MAX_STAGES = 64
+MAX_TASKS = 1 << 53
+MAX_TIME_S = 1 << 33
 # Limits of a fingerprint, which has names and values of settings and versions.
 MAX_FINGERPRINT_ENTRIES = 256
 MAX_VALUE_CHARS = 4096
@@ -80,6 +86,28 @@ def event_count(limit: int) -> int:
     if not 0 <= limit <= MOST_EVENTS:
         raise errors.UsageError(f"at most {MOST_EVENTS} events are listed at once, not {limit}")
     return limit or USUAL_EVENTS
+
+
+def check_stages(stages: Sequence[fleet_pb2.StageProgress]) -> None:
+    """Refuse what a driver tells of its progress if that cannot be.
+
+    Raises:
+        UsageError: the message names the field and what is allowed.
+    """
+    if len(stages) > MAX_STAGES:
+        raise errors.UsageError(f"a session tells of at most {MAX_STAGES} stages, not {len(stages)}")
+    for stage in stages:
+        if stage.job_id:
+            check_job_id(stage.job_id)
+        check_name(stage.operation, "an operation's name")
+        if not 0 <= stage.replayed_count <= stage.done_count <= stage.total_count <= MAX_TASKS:
+            raise errors.UsageError("of a stage's tasks more are done than there are, or fewer than none")
+        if not all(map(_is_time, (stage.begin_time, stage.change_time))):
+            raise errors.UsageError("a stage began or went on at no time that there is")
+
+
+def _is_time(time: Timestamp) -> bool:
+    return 0 <= time.seconds <= MAX_TIME_S and 0 <= time.nanos < 10**9
 
 
 def _check_jobs(job_ids: Sequence[int]) -> None:

@@ -8,7 +8,8 @@ import grpc
 
 from quakegrid.internal.v1 import sessions_pb2, sessions_pb2_grpc
 from quakegrid.services.broker.broker import Broker
-from quakegrid.services.broker.rpc.answers import answering
+from quakegrid.services.broker.rpc import peer_input
+from quakegrid.services.broker.rpc.answers import Context, answering
 from quakegrid.transport import callers
 
 
@@ -63,3 +64,13 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
             self._broker.speakers.check(request.session_id, request.session_token, callers.current())
         await self._broker.flush_output(request.session_id)
         return sessions_pb2.FlushSessionOutputResponse()
+
+    async def TellStages(  # noqa: N802
+        self, request: sessions_pb2.TellStagesRequest, context: Context
+    ) -> sessions_pb2.TellStagesResponse:
+        """TellStages, see the contract."""
+        async with answering(context):
+            self._broker.speakers.check(request.session_id, request.session_token, callers.current())
+            peer_input.check_stages(request.stages)
+            self._broker.note_stages(request.session_id, tuple(request.stages))
+        return sessions_pb2.TellStagesResponse()

@@ -150,6 +150,7 @@ class StatusWriter:
             ahead_job_ids=waiting.ahead if waiting else (),
             wait_reason=waiting.wait_reason if waiting else "",
             unused_s=self._unused_s(session.session_id),
+            stages=session.stages,
         )
 
     def _unused_s(self, session_id: int) -> int:

@@ -30,6 +30,18 @@ class Peer:
     user: str = ""
 
     @property
+    def network(self) -> str:
+        """From where, as far as somebody without a name can be told from others.
+
+        That is an address of version 4, and of version 6 its first half: the rest, anybody may choose.
+        """
+        try:
+            found = ipaddress.ip_address(self.address)
+        except ValueError:
+            return self.address
+        return str(found if found.version == 4 else ipaddress.ip_network((int(found), 64), strict=False))
+
+    @property
     def is_here(self) -> bool:
         """Whether a process of this machine asks for itself, so that the kernel knows whose it is."""
         return not self.is_proxy and is_loopback(self.address)

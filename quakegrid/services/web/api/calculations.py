@@ -17,9 +17,10 @@ from quakegrid.api.v1 import logs_pb2
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.row_ids import checked
 from quakegrid.services.web.access import rights
+from quakegrid.services.web.access.peers import Peer
 from quakegrid.services.web.api import answers
 from quakegrid.services.web.backends import Backends
-from quakegrid.services.web.callers import Caller
+from quakegrid.services.web.callers import Caller, Way
 from quakegrid.services.web.persons.removals import Removals
 from quakegrid.settings.config import Settings
 from quakegrid.settings.web.access import WebMode
@@ -54,6 +55,15 @@ def caller_of(request: Request) -> Caller:
     """Who asks."""
     caller: Caller = request.state.caller
     return caller
+
+
+def person_of(request: Request) -> str:
+    """Who asks, for what one person may have at once: visitors without a name are told apart by addresses."""
+    caller = caller_of(request)
+    if caller.way is not Way.NOBODY:
+        return caller.name
+    peer: Peer = request.state.peer
+    return f"{caller.name} at {peer.network}"
 
 
 def mode_of(request: Request) -> WebMode:

@@ -83,6 +83,19 @@ def _session(session: fleet_pb2.SessionStatus) -> dict[str, Any]:
         "running_count": session.running_count,
         "done_count": session.done_count,
         "done_rate_hz": round(session.done_rate_hz, 2),
+        "stages": [_stage(each) for each in session.stages],
+    }
+
+
+def _stage(stage: fleet_pb2.StageProgress) -> dict[str, Any]:
+    return {
+        "job_id": stage.job_id,
+        "operation": stage.operation,
+        "done_count": stage.done_count,
+        "total_count": stage.total_count,
+        "replayed_count": stage.replayed_count,
+        "begin_s": stage.begin_time.ToMilliseconds() / 1000,
+        "change_s": stage.change_time.ToMilliseconds() / 1000,
     }
 
 

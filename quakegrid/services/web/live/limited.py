@@ -16,7 +16,8 @@ OTHERS = {
     "node_left_out": "somebody else's calculation leaves out a node",
 }
 _UNSEEN: dict[str, Any] = {
-    "user_name": "", "job_ids": [], "host": "", "wait_reason": "", "ahead_job_ids": [], "is_of_others": True,
+    "user_name": "", "job_ids": [], "host": "", "wait_reason": "", "ahead_job_ids": [], "stages": [],
+    "is_of_others": True,
 }  # fmt: skip
 OTHER = "something happened to somebody else's calculation"
 

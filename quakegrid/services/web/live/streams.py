@@ -21,7 +21,7 @@ from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs import log_progress
 from quakegrid.services.web.access import rights
 from quakegrid.services.web.api import answers
-from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of
+from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of, person_of
 from quakegrid.services.web.live import frames
 from quakegrid.services.web.live.events import EventFeed
 from quakegrid.services.web.live.feed import BEAT_S, Feed
@@ -111,7 +111,7 @@ async def tasks(request: Request) -> Response:
     """`GET /live/tasks/N`: told when more tasks are known; `/calculations/N/tasks.json` has them."""
     backends, job_id = backends_of(request), job_id_of(request)
     await backends.engine_call("calc_info", job_id)  # refuses what is not there
-    person = caller_of(request).name
+    person = person_of(request)
     with backends.tasks.reading(job_id, person):
         pass  # too many are refused before the answer begins
     number = frames.number_of(request.headers.get("last-event-id", ""))

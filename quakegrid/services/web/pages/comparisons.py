@@ -1,13 +1,14 @@
 """What differs between two calculations: their parameters, inputs, times and results.
 
-Each part that cannot be compared has words that say why, and the others are there.
+Each part that cannot be compared has words that say why, and the others are there. What "same" means is said
+in `quakegrid.comparison`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -15,16 +16,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from quakegrid import errors
+from quakegrid.comparison import parameters
 from quakegrid.jobs.row_ids import checked
 from quakegrid.services.web.access import guarded
 from quakegrid.services.web.api import owners
-from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of
+from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of, mode_of, person_of
+from quakegrid.services.web.engine_views import EngineViews
 from quakegrid.services.web.live.jobs import as_json
 from quakegrid.services.web.pages import reports
 from quakegrid.services.web.persons.whose import Whose
 
-# Where files were, which says nothing of a calculation; the contents of inputs are compared by themselves.
-PLACES = frozenset({"base_path", "export_dir", "hdf5path", "inputs", "job_ini"})
 TIMES = ("wall_s", "core_s", "used_s", "idle_s", "lost_s", "worker_count", "task_count", "retry_count",
          "peak_memory_bytes")  # fmt: skip
 
@@ -42,40 +43,82 @@ async def compared(request: Request) -> Response:
     }
     try:
         readers = [await owners.reader_of(backends, caller, job_id) for job_id in job_ids]
-        answer |= await _results(request, job_ids, readers)
+        answer |= await _results(backends.views, job_ids, readers, person_of(request))
     except errors.QuakeGridError as exc:
-        nothing = dict.fromkeys(("parameters", "inputs", "results", "only", "left_out"))
+        nothing = dict.fromkeys(("parameters", "inputs", "results", "only", "left_out", "verdict"))
         answer |= nothing | {"words": f"their parameters and results cannot be compared: {exc}"}
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 
-async def _results(request: Request, job_ids: list[int], readers: list[Whose]) -> dict[str, Any]:
+async def _results(
+    views: EngineViews, job_ids: Sequence[int], readers: Sequence[Whose], asker: str
+) -> dict[str, Any]:
     """The parts that need datastores: each is read as its owner, what differs is found as this service."""
-    views = backends_of(request).views
     both = list(zip(map(str, job_ids), readers, strict=True))
-    asked = [views.file("parameters", job_id, whose=reader) for job_id, reader in both]
-    one, other = [json.loads(await file.read()) for file in await asyncio.gather(*asked)]
-    found: dict[str, Any] = {"parameters": other_parameters(one, other), "words": ""}
+    one, other = await asyncio.gather(*(parameters_of(views, *each) for each in both))
     files = []
     try:
         for job_id, reader in both:
             files.append(await views.file("numbers", job_id, whose=reader))
-        made = await views.file("differences", given=files)
+        made = await views.file("differences", given=files, asker=asker)
     finally:
         for file in files:
             file.close()
-    differences: dict[str, Any] = json.loads(await made.read())
-    return found | differences
-
-
-def other_parameters(one: Mapping[str, str], other: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The parameters that differ, by name; null where a calculation has none."""
-    names = sorted({*one, *other} - PLACES)
-    return [
-        {"name": name, "values": [one.get(name), other.get(name)]}
-        for name in names
-        if one.get(name) != other.get(name)
+    found: dict[str, Any] = await asyncio.to_thread(json.loads, await made.read())
+    differing = [
+        {"name": each.name, "values": [each.left, each.right]} for each in parameters.differing(one, other)
     ]
+    return {"parameters": differing, "words": "", "verdict": verdict(found), **found}
+
+
+async def parameters_of(views: EngineViews, job_id: str, reader: Whose) -> dict[str, str]:
+    """The parameters of a calculation, by name. Its file is closed, whatever becomes of the other one.
+
+    Raises:
+        QuakeGridError: there are none, or the driver, which may be a person's, has written something else.
+    """
+    file = await views.file("parameters", job_id, whose=reader)
+    text = await file.read()
+    found = await asyncio.to_thread(_parsed, text)
+    if found is None:
+        raise errors.QuakeGridError(f"the parameters of job {job_id} cannot be read")
+    return found
+
+
+def _parsed(text: bytes) -> dict[str, str] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    is_sound = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    return found if is_sound else None
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """What is said of all results in one sentence or two, and not more than was compared.
+
+    Args:
+        found: as `result_numbers.compare` tells it.
+    """
+    results = found["results"]
+    count = len(results) + sum(map(len, found["only"]))
+    differing = count - sum(each["is_same"] is not False for each in results)
+    parts = [each for each in results if each.get("count", each["size"]) < each["size"]]
+    if not count:
+        words = "They have no numbers to compare."
+    elif differing:
+        words = f"{differing} of {count} results {'differs' if differing == 1 else 'differ'}."
+    elif parts or any(found["left_out"]):
+        words = "All numbers that were compared are the same, to the last digit."
+    else:
+        words = "All numbers are the same, to the last digit."
+    if parts:
+        compared, size = (sum(each[key] for each in parts) for key in ("count", "size"))
+        of = "1 result" if len(parts) == 1 else f"{len(parts)} results"
+        words += f" Of {of} only the first numbers were compared: {compared:,} of {size:,}."
+    if any(found["left_out"]):
+        words += " Further results were not compared: there are too many."
+    return words
 
 
 def other_times(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> list[dict[str, Any]]:

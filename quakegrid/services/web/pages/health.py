@@ -23,6 +23,7 @@ from quakegrid.services.web.access.tls import TlsDoor
 from quakegrid.settings.config import Settings
 
 log = logging.getLogger("quakegrid.web")
+PROGRAM = "quakegrid.cli"
 # What is shown, and the command that tells it.
 COMMANDS = {"services": ("status",), "database": ("db", "info"), "doctor": ("doctor",)}
 TIMEOUT_S = 60.0
@@ -53,7 +54,8 @@ class Examinations:
             return self._made
 
     async def _tell(self, command: tuple[str, ...]) -> Any:
-        args = ["-P", "-m", "quakegrid.cli", "--state-dir", self._state_dir, *command, "--output", "json"]
+        # -P: modules in the folder where this service was started are none of ours.
+        args = ["-P", "-m", PROGRAM, "--state-dir", self._state_dir, *command, "--output", "json"]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *args,

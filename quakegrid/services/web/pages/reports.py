@@ -19,7 +19,7 @@ from quakegrid.clients.broker import FleetStatus
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.values import Job
 from quakegrid.reports import explanations, job_report, task_history
-from quakegrid.services.web.api.calculations import backends_of, caller_of, job_id_of
+from quakegrid.services.web.api.calculations import backends_of, job_id_of, person_of
 from quakegrid.services.web.backends import Backends
 
 # Of records, packed; those of more tasks are for `quakegrid report`, which has the memory for them.
@@ -121,7 +121,7 @@ async def tasks(request: Request) -> Response:
     if window_s is not None:
         text = await backends.tasks.window(job_id, window_s)
     else:
-        with backends.tasks.reading(job_id, caller_of(request).name) as feed:
+        with backends.tasks.reading(job_id, person_of(request)) as feed:
             await feed.wait_for_first()
             text = await feed.shown()
     return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})

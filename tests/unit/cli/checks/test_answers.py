@@ -92,13 +92,13 @@ def test_last_line_of_own_process_is_its_answer(monkeypatch: pytest.MonkeyPatch)
     assert answers.ask_own_process({"job_ini": "a"}, 5.0) == {"refusal": ""}
 
 
-def test_own_process_runs_nothing_of_the_folder_it_is_in(
+def test_own_process_runs_nothing_of_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which may be a model of somebody else, with modules that are called as ours are."""
-    (tmp_path / "hostile.py").write_text("print('[\"hostile\"]')\n", encoding="utf-8")
+    """A module there may be anybody's, and have any name."""
+    (tmp_path / "foreign.py").write_text("print('{}')\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(answers, "OWN_PROCESS", "hostile")
+    monkeypatch.setattr(answers, "OWN_PROCESS", "foreign")
 
-    with pytest.raises(errors.QuakeGridError, match="No module named"):
-        answers.ask_own_process({}, 30.0)
+    with pytest.raises(errors.QuakeGridError, match="No module named foreign"):
+        answers.ask_own_process({}, 60.0)

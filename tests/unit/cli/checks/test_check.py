@@ -83,6 +83,16 @@ def test_refusal_ends_with_exit_code_2(job_ini: Path, monkeypatch: pytest.Monkey
     assert (found["is_valid"], found["estimates"]["task_count"]) == (False, 0)
 
 
+def test_nothing_that_a_terminal_obeys_is_printed(job_ini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job file, which may be somebody else's, has description and parameters."""
+    texts = {"description": "a\x1b[2J", "warnings": ["b\x1b[2J"], "refusal": "c\x1b[2J"}
+
+    done, _ = asked(monkeypatch, ANSWER | texts, str(job_ini))
+
+    assert [each in done.stdout for each in (r"a\x1b[2J", r"b\x1b[2J", r"c\x1b[2J")] == [True] * 3
+    assert "\x1b" not in done.stdout
+
+
 def test_several_files_are_all_checked(job_ini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One command for hazard and risk."""
     done, seen = asked(monkeypatch, ANSWER, str(job_ini), str(job_ini), "--output", "quiet")

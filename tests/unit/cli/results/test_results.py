@@ -248,6 +248,36 @@ def test_folder_of_root_can_be_found_by_its_driver_only(
     assert [each.stat().st_mode & 0o7777 for each in (tmp_path, folder)] == [0o711, 0o1777]
 
 
+@pytest.mark.usefixtures("database")
+def test_compare_says_nothing_of_results_that_it_did_not_compare(
+    source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither that they are the same, nor that they are not."""
+    done = call("jobs", "compare", "1", "2", "--no-results", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["is_same"]) == (0, None)
+
+    monkeypatch.setattr(source, "export_csv", lambda *_args: [])
+    with pytest.raises(errors.NotFoundError, match="neither job 1 nor job 2 has a result"):
+        call("jobs", "compare", "1", "2")
+
+
+@pytest.mark.usefixtures("database")
+def test_compare_prints_nothing_that_a_terminal_obeys(
+    source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and values of parameters, and names of files, are those of other people."""
+    values = {1: {"a\x1b[2J": "b\x1b[2J"}, 2: {}}
+    monkeypatch.setattr(source, "parameters", lambda job_id: values[job_id])
+    monkeypatch.setattr(compare, "MOST_BYTES", 1)
+    monkeypatch.setattr(compare.tables, "result_name", lambda *_args: "c\x1b[2J")
+
+    done = call("jobs", "compare", "1", "2")
+
+    assert r"a\x1b[2J: b\x1b[2J and (not there)" in done.stdout
+    assert r"c\x1b[2J is too large" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
 @pytest.mark.usefixtures("source", "database")
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_plot_draws_all_shapes(suffix: str, magic: bytes, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_numbers_are_read_and_compared_in_blocks(tmp_path: Path, monkeypatch: py
 
     seen = {each["name"]: (each["size"], each["count"], each["differing"]) for each in found["results"]}
     assert seen == {"cube": (30, 20, 1), "rest": (10, 10, 10), "row": (10, 0, 0)}
+    assert [each["is_same"] for each in found["results"]] == [False, False, None]
     assert found["left_out"] == [1, 1]
 
 
@@ -112,7 +113,120 @@ def test_results_of_a_datastore_are_its_numbers(tmp_path: Path) -> None:
         result_numbers.write(found, {}, tmp_path / "numbers")
     head, _, numbers = (tmp_path / "numbers").read_bytes().partition(b"\n")
     assert [place["name"] for place in json.loads(head)["places"]] == sorted(found)
-    assert np.frombuffer(numbers, "<f8").tolist() == [1, 2.5, 1, 2, *[0] * 6]
+    kinds = [("id", "<u8", ()), ("mag", "<f8", ()), ("eid", "<i8", (2,)), ("curves", "<f8", (6,))]
+    (row,) = np.frombuffer(numbers, kinds).tolist()
+    assert [np.ravel(each).tolist() for each in row] == [[1], [2.5], [1, 2], [0] * 6]
+
+
+PLACE = {"name": "a", "shape": [2], "kind": "f", "count": 2, "first": 0}
+HEAD: dict[str, Any] = {"inputs": {}, "places": [PLACE], "left_out": 0}
+NUMBERS = bytes(16)
+
+
+def content_of(head: Any, numbers: bytes = NUMBERS) -> bytes:
+    """A file with this head."""
+    return json.dumps(head).encode() + b"\n" + numbers
+
+
+def compared(path: Path, content: bytes) -> dict[str, Any]:
+    """How a file differs from itself."""
+    path.write_bytes(content)
+    number = os.open(path, os.O_RDONLY)
+    try:
+        return result_numbers.compare(number, number)
+    finally:
+        os.close(number)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "content",
+    [
+        content_of(HEAD, NUMBERS[:-1]),
+        content_of(HEAD, b""),
+        content_of(HEAD | {"left_out": None}),
+        content_of(HEAD | {"inputs": []}),
+        content_of(HEAD | {"inputs": {"a": 1}}),
+        content_of({name: HEAD[name] for name in ("inputs", "places")}),
+        content_of(HEAD | {"places": {}}),
+        content_of(HEAD | {"places": [1]}),
+        content_of(HEAD | {"places": [PLACE] * (result_numbers.MOST_DATASETS + 1)}),
+        content_of(
+            HEAD | {"places": [PLACE | {"shape": [1 << 62], "count": result_numbers.MOST_OF_ONE}] * 17}
+        ),
+        *(
+            content_of(HEAD | {"places": [PLACE | changed]})
+            for changed in (
+                {"count": 1 << 60, "shape": [1 << 60]},
+                {"count": 3},
+                {"count": -1},
+                {"count": True},
+                {"count": 1.5},
+                {"first": -1},
+                {"first": 1 << 62},
+                {"kind": "O"},
+                {"kind": []},
+                {"shape": [-1]},
+                {"shape": [2, *[1] * 32]},
+                {"shape": 2},
+                {"name": 1},
+                {"more": 1},
+            )
+        ),
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_file_that_a_person_has_made_up_is_refused(tmp_path: Path, content: bytes) -> None:
+    """In words, and without the work of a file of such a size."""
+    with pytest.raises(errors.UsageError, match="cannot be read"):
+        compared(tmp_path / "file", content)
+
+
+def test_file_without_mistakes_is_read(tmp_path: Path) -> None:
+    """The others have one each."""
+    assert compared(tmp_path / "file", content_of(HEAD))["results"][0]["is_same"]
+
+
+def test_large_whole_numbers_are_compared_as_such(tmp_path: Path) -> None:
+    """As fractions they would be the same; the difference is that of the numbers, whatever their signs."""
+    big = 2**53
+    one = {"i": np.array([big, -big]), "u": np.array([2**64 - 1, 1], "u8"), "b": np.array([True, False])}
+    other = {"i": np.array([big + 1, -big]), "u": np.array([2**64 - 2, 3], "u8"), "b": np.array([True, True])}
+
+    found = {each["name"]: each for each in differ(tmp_path, one, other)["results"]}
+
+    assert {name: (each["differing"], each["largest"]) for name, each in found.items()} == {
+        "b": (1, 1.0), "i": (1, 1.0), "u": (2, 2.0),
+    }  # fmt: skip
+    assert found["u"]["largest_relative"] == pytest.approx(2 / 3)
+    (mixed,) = differ(tmp_path, {"a": np.array([1, 2])}, {"a": np.array([1.0, 2.5])})["results"]
+    assert (mixed["differing"], mixed["largest"]) == (1, 0.5)
+
+
+def test_largest_fractions_differ_by_what_json_can_hold(tmp_path: Path) -> None:
+    """Their difference is more than a fraction of eight bytes can be."""
+    (found,) = differ(tmp_path, {"a": [1e308]}, {"a": [-1e308]})["results"]
+
+    assert found["largest"] == np.finfo("f8").max
+
+
+def test_inputs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """By as many of their folders as it takes; where all of them are says nothing."""
+    for folder, text in (("one.d", "1"), ("other.d", "2")):
+        for name in ("a/ssm.xml", "b/ssm.xml", "b/sites.csv"):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text if name == "a/ssm.xml" else "same")
+    inputs = [
+        {"models": [str(tmp_path / each / name / "ssm.xml") for name in "ab"],
+         "sites": str(tmp_path / each / "b" / "sites.csv"), "again": str(tmp_path / each / "b" / "sites.csv")}
+        for each in ("one.d", "other.d")
+    ]  # fmt: skip
+
+    found = differ(tmp_path, {}, {}, inputs)["inputs"]
+
+    assert [each["name"] for each in found] == ["a/ssm.xml"]
+    assert differ(tmp_path, {}, {}, [inputs[0], {}])["inputs"][1]["name"] == "b/ssm.xml"
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"[1]\n", b"no json\n", b'{"places": [], "inputs": {}}'])

@@ -58,16 +58,17 @@ def session(number: int, name: str, **changes: object) -> dict[str, object]:
     """A session as pages get it."""
     return {
         "session_id": number, "user_name": name, "job_ids": [number], "host": "pc", "wait_reason": "",
-        "state": "waits", "ahead_job_ids": [], "ahead_count": 0, "core_count": 4,
+        "stages": [], "state": "waits", "ahead_job_ids": [], "ahead_count": 0, "core_count": 4,
     } | changes  # fmt: skip
 
 
 def test_sessions_of_others_have_no_names() -> None:
     """Their cores and their place in the queue are shown; of the own ones all, but the numbers ahead."""
-    own = session(3, "anna", ahead_job_ids=[1, 2], ahead_count=2)
+    stages = [{"job_id": 7, "operation": "classical of ben"}]
+    own = session(3, "anna", ahead_job_ids=[1, 2], ahead_count=2, stages=[{"job_id": 3}])
     state = {
         "nodes": [{"host": "n1"}],
-        "sessions": [session(1, "ben", wait_reason="job 7"), session(2, "anna"), own],
+        "sessions": [session(1, "ben", wait_reason="job 7", stages=stages), session(2, "anna"), own],
     }
 
     found = limited.fleet(state, "anna")
@@ -76,7 +77,8 @@ def test_sessions_of_others_have_no_names() -> None:
     other, second, third = found["sessions"]
     assert (other["job_ids"], other["host"], other["wait_reason"], other["core_count"]) == ([], "", "", 4)
     assert second == session(2, "anna")
-    assert (third["ahead_job_ids"], third["ahead_count"]) == ([2], 2)
+    assert other["stages"] == []
+    assert (third["ahead_job_ids"], third["ahead_count"], third["stages"]) == ([2], 2, own["stages"])
     assert found["nodes"] == state["nodes"]
 
 

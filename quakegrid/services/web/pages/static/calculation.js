@@ -2,7 +2,7 @@ import { byId, element, follow, jobOfRow, megabytes, moment, progress, seconds, 
 import { showActions } from "/static/actions.js";
 import { showPictures } from "/static/pictures.js";
 import { offerParameters, showReport } from "/static/report.js";
-import { drawStages, endStages, takeLines } from "/static/stages.js";
+import { drawStages, endStages, takeLines, takeStages } from "/static/stages.js";
 
 const jobId = Number(location.pathname.split("/").at(-1));
 const LEVELS = { DEBUG: 0, INFO: 1, WARNING: 2, ERROR: 3, CRITICAL: 3 };
@@ -130,6 +130,9 @@ follow("/live/jobs", {
 follow("/live/fleet", {
   fleet: (fleet) => {
     session = fleet.sessions.find((each) => each.job_ids.includes(jobId)) ?? null;
+    // The engine names no calculation where it reads a model.
+    const isAlone = session?.job_ids.length === 1;
+    takeStages(session?.stages.filter((each) => each.job_id === jobId || (isAlone && each.job_id === 0)) ?? []);
     drawFacts();
   },
 });

@@ -32,17 +32,16 @@ function resultRow(each) {
   return row(name, ...[all, number(each.differing), number(each.largest), `${number(100 * each.largest_relative)} %`].map((text) => element("td", { text, className: "number" })));
 }
 
-function drawResults({ results, only, left_out: leftOut, words }) {
+function drawResults({ results, only, words, verdict }) {
   byId("result-table").hidden = true;
   byId("result-words").textContent = words ? `${words[0].toUpperCase()}${words.slice(1)}` : "";
   if (!results) return;
-  const differing = results.filter((each) => !each.is_same);
+  const differing = results.filter((each) => each.is_same === false);
   const same = results.filter((each) => each.is_same);
   const missing = only.flatMap((names, at) => names.map((name) => row(name, element("td", { text: `only in calculation ${[ownId, otherId][at]}`, colspan: "4" }))));
   byId("result-rows").replaceChildren(...differing.map(resultRow), ...missing);
   byId("result-table").hidden = differing.length + missing.length === 0;
-  const left = leftOut[0] + leftOut[1] ? " Not all were compared: there are too many." : "";
-  byId("result-words").textContent = (differing.length + missing.length ? `${counted(differing.length + missing.length, "result")} of ${results.length + missing.length} ${differing.length + missing.length === 1 ? "differs" : "differ"}.` : results.length ? "All results are the same, to the last digit." : "They have no results to compare.") + left;
+  byId("result-words").textContent = verdict;
   byId("same-box").hidden = same.length === 0;
   byId("same-words").textContent = `${counted(same.length, "result")} ${same.length === 1 ? "is" : "are"} the same`;
   byId("same").replaceChildren(...same.map((each) => element("li", { text: each.count < each.size ? `${each.name} (the first ${number(each.count)} numbers)` : each.name })));

@@ -1,11 +1,25 @@
-// The stages of a calculation, made of what the engine says in its log of its progress.
+// The stages of a calculation: as its driver counts them while it runs. Those that the driver does not tell of, and all
+// when it has ended before, are made of what the engine says in its log of its progress.
 
 import { byId, counted, element, seconds } from "/static/common.js";
 
 const PROGRESS = /^\s*(\S+)\s+(\d{1,3})% \[(\d+) submitted, (\d+) queued\]/;
 const SENT = /^Sent (\d+) (\S+) tasks/;
 const stages = new Map();
+const told = new Map();
 let end = "";
+
+/** Take what the driver of a calculation tells; what it told last stays when it tells no more. */
+export function takeStages(found) {
+  for (const each of found) {
+    const done = Math.floor((100 * each.done_count) / Math.max(each.total_count, 1));
+    told.set(each.operation, {
+      name: each.operation, begin: each.begin_s, last: each.change_s, done, tasks: each.total_count,
+      count: each.done_count, replayed: each.replayed_count,
+    });
+  }
+  if (found.length > 0) drawStages();
+}
 
 /** Take lines of the log: [time, level, process, message]. */
 export function takeLines(lines) {
@@ -45,12 +59,13 @@ export function endStages(state) {
 }
 
 export function drawStages() {
-  byId("stages-box").hidden = stages.size === 0;
-  const found = [...stages.values()];
-  byId("stages").replaceChildren(...found.map((each, index) => bar(each, found[index + 1])));
+  const logged = [...stages.values()].filter((each) => !told.has(each.name));
+  const found = [...logged, ...told.values()].sort((one, other) => one.begin - other.begin);
+  byId("stages-box").hidden = found.length === 0;
+  byId("stages").replaceChildren(...found.map((each, index) => bar(each, told.has(each.name) ? undefined : found[index + 1])));
 }
 
-/** A stage is done as well when the next one has begun, or all is complete: not every log tells of progress. */
+/** A stage of the log is done as well when the next one has begun, or all is complete: not every log tells of progress. */
 function bar(stage, next) {
   const isOver = end !== "";
   const isDone = stage.done >= 100 || Boolean(next) || ["complete", "shared"].includes(end);
@@ -60,5 +75,11 @@ function bar(stage, next) {
   const state = isDone ? `done in ${seconds(spent)}` : isOver ? `ended at ${each.done} %` : `${each.done} %${left === null ? "" : `, about ${seconds(left)} left`}`;
   const shown = element("progress", { max: "100", value: String(each.done), "aria-label": `${each.name}: ${state}` });
   return element("li", {}, element("span", { text: each.name }), shown,
-    element("span", { text: `${state}${each.tasks ? `; ${counted(each.tasks, "task")}` : ""}`, className: "soft" }));
+    element("span", { text: `${state}${tasks(each, isDone)}`, className: "soft" }));
+}
+
+function tasks(stage, isDone) {
+  if (!stage.tasks) return "";
+  const some = stage.count === undefined || isDone ? "" : `${stage.count} of `;
+  return `; ${some}${counted(stage.tasks, "task")}${stage.replayed ? `, ${stage.replayed} from the journal` : ""}`;
 }
