@@ -1,8 +1,8 @@
 """Makes a release in this checkout: `make release VERSION=1.2.0`.
 
 Arranges what CHANGELOG.md has under "Unreleased" by Added, Changed, Fixed and Removed below the version's
-heading, writes the version into the package, commits and tags, and builds the sdist and the wheel into
-`dist/`, with check sums. Nothing is pushed or published. Who builds the same tag again gets the same bytes.
+heading, writes the version into the package, builds the sdist and the wheel into `dist/`, with check sums,
+and then commits and tags. Nothing is pushed or published. Who builds the same tag again gets the same bytes.
 """
 
 from __future__ import annotations
@@ -96,25 +96,50 @@ def check_sums(paths: list[Path]) -> str:
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths)
 
 
-def _git(*args: str) -> str:
-    return subprocess.run(["git", *args], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+def _git(*args: str, epoch_s: int | None = None) -> str:
+    environ = os.environ | ({} if epoch_s is None else {"GIT_COMMITTER_DATE": f"{epoch_s} +0000"})
+    done = subprocess.run(["git", *args], cwd=ROOT, env=environ, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ReleaseError(f"git {args[0]} failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout.strip()
 
 
 def release(version: str) -> list[Path]:
-    """Make the release; returns its files."""
+    """Make the release; returns its files. If there is none, the checkout is as it was, and not tagged."""
     # The sdist would have files that git does not know, too.
     if _git("status", "--porcelain"):
         raise ReleaseError("the checkout has changes or files that git does not know; commit or remove them")
-    source = with_version(PACKAGE.read_text(encoding="utf-8"), version)
-    text = released(CHANGELOG.read_text(encoding="utf-8"), version, datetime.now(UTC).date().isoformat())
-    PACKAGE.write_text(source, encoding="utf-8")
-    CHANGELOG.write_text(text, encoding="utf-8")
-    _git("commit", "--quiet", "--message", f"Release {version}", "--", str(PACKAGE), str(CHANGELOG))
+    if _git("tag", "--list", f"v{version}"):
+        raise ReleaseError(f"there is a tag v{version} already")
+    now_time = datetime.now(UTC)
+    before = {path: path.read_text(encoding="utf-8") for path in (PACKAGE, CHANGELOG)}
+    source = with_version(before[PACKAGE], version)
+    text = released(before[CHANGELOG], version, now_time.date().isoformat())
+    try:
+        PACKAGE.write_text(source, encoding="utf-8")
+        CHANGELOG.write_text(text, encoding="utf-8")
+        # The archives have the time of the commit, so that they can be built again from the tag.
+        epoch_s = int(now_time.timestamp())
+        paths = _built(epoch_s)
+        changed = ("--", str(PACKAGE), str(CHANGELOG))
+        _git("commit", "--quiet", "--message", f"Release {version}", *changed, epoch_s=epoch_s)
+    except BaseException:
+        for path, content in before.items():
+            path.write_text(content, encoding="utf-8")
+        raise
     _git("tag", "--annotate", f"v{version}", "--message", f"QuakeGrid {version}")
+    return paths
+
+
+def _built(epoch_s: int) -> list[Path]:
+    """The files of `dist/`, without those of earlier releases."""
     DIST.mkdir(exist_ok=True)
     for left in DIST.iterdir():
         left.unlink()
-    paths = build(DIST, int(_git("log", "-1", "--format=%ct")))
+    try:
+        paths = build(DIST, epoch_s)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        raise ReleaseError(f"the build failed: {exc}") from None
     (DIST / "SHA256SUMS").write_text(check_sums(paths), encoding="utf-8")
     return paths
 

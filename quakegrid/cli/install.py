@@ -140,13 +140,14 @@ def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry
     Returns:
         Warnings, which are to be said with the plan.
     """
-    from quakegrid.install import plan, prospects  # noqa: PLC0415 - as above
+    from quakegrid.install import prospects  # noqa: PLC0415 - as above
 
     master = choice.master or _named_master(text or "")
     try:
         prospects.check_programs(steps)
-        if choice.role is plan.Role.MASTER or master:
-            warning = prospects.check_master(choice.role, master, _named_port(text or ""))
+        if choice.role.value == "master" or master:
+            port = token_port(choice.token) if choice.token else _named_port(text or "")
+            warning = prospects.check_master(choice.role, master, port)
             return [f"warning: {warning}"] if warning else []
     except errors.UsageError as exc:
         if not dry_run:
@@ -272,6 +273,21 @@ def _named_port(text: str) -> int:
         return int(config_text.read_value(text, "broker", "port") or BROKER_PORT)
     except (configparser.Error, ValueError):
         return BROKER_PORT
+
+
+def token_port(token: str) -> int:
+    """The broker's port of the cluster that a token is of.
+
+    Raises:
+        UsageError: the text is no token.
+    """
+    from quakegrid.access import node_tokens  # noqa: PLC0415 - as above
+    from quakegrid.settings import credential_files  # noqa: PLC0415 - as above
+
+    try:
+        return credential_files.split_address(node_tokens.from_text(token).broker)[1]
+    except ValueError as exc:
+        raise errors.UsageError(f"that is no token of `quakegrid token create --node`: {exc}") from None
 
 
 def _own_address() -> str:

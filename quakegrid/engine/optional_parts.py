@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ PARTS = (
 # A file of the engine that is missing is no package.
 ITSELF = OptionalPart("openquake", "openquake")
 LATE = ("networkx", "onnxruntime")
+# Of the special names, those that only a loaded module has.
+_LOADED_FOR = frozenset({"__all__", "__version__"})
+_LOADING = threading.RLock()
+_being_loaded: set[str] = set()
 
 _NONE = re.compile(r"'NoneType' object has no attribute '(\w+)'")
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")
@@ -88,12 +93,33 @@ class _LateModule(ModuleType):
     """A module that was imported but not loaded: is asked for an attribute that it has not yet."""
 
     def __getattr__(self, name: str) -> Any:
-        """Load it, and be an ordinary module from then on."""
-        self.__class__ = ModuleType  # type: ignore[assignment]
+        """Load it, and be an ordinary module from then on.
+
+        Names such as `__wrapped__`, which tools ask of every module, do not load it. Other threads wait until
+        it is loaded whole. After an error it is as it was, and the next one who asks tries again.
+        """
+        is_special = name.startswith("__") and name.endswith("__") and name not in _LOADED_FOR
+        with _LOADING:  # only the thread that loads the module sees that it is being loaded
+            if is_special or self.__name__ in _being_loaded:
+                raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+            if type(self) is _LateModule:
+                self._load()
+        return getattr(self, name)
+
+    def _load(self) -> None:
         assert self.__spec__ is not None, "`load_late` made it from its spec"
         assert self.__spec__.loader is not None, "as above"
-        self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
+        before = dict(self.__dict__)
+        _being_loaded.add(self.__name__)
+        try:
+            self.__spec__.loader.exec_module(self)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        finally:
+            _being_loaded.discard(self.__name__)
+        self.__class__ = ModuleType  # type: ignore[assignment]
 
 
 def load_late(packages: Sequence[str] = LATE) -> None:

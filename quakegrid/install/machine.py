@@ -7,13 +7,14 @@ another root than `/` owners of files are not changed, and no command is run.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,8 +83,8 @@ class Machine:
             return None
 
     def has_certificate(self) -> bool:
-        """Whether this machine became a node with a token."""
-        return self.place(node_files.path_of(plan.STATE_DIR)).exists()
+        """Whether this machine became a node with a token, and its certificate counts."""
+        return _counts(self.place(node_files.path_of(plan.STATE_DIR)))
 
     def pending(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that would change something, and the commands if there are any or not all ended well."""
@@ -179,7 +180,7 @@ class Machine:
                 self._make_missing(step.path.parent, notes)
                 self._write(step)
             case RunCommand() | GetCertificate():
-                self.run(step.argv, step.token)
+                self.run(step.argv, _environ_of(step))
 
     def _make_user(self, step: MakeUser, notes: Notes) -> None:
         name, (uid, gid) = step.name, step.ids or (None, None)
@@ -214,19 +215,18 @@ class Machine:
         if self.is_real:
             shutil.chown(path, owner, group)
 
-    def run(self, argv: Sequence[str], token: str = "") -> None:
+    def run(self, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         """Run a command; none below another root than `/`.
 
         Args:
             argv: the command.
-            token: that it reads from its environment, which other users do not see.
+            environ: its environment; None for that of this process.
         Raises:
             QuakeGridError: there is no such program, or it failed.
         """
         if not self.is_real:
             return
         try:
-            environ = os.environ | ({"QUAKEGRID_TOKEN": token} if token else {})
             done = subprocess.run(argv, check=False, capture_output=True, text=True, env=environ)
         except FileNotFoundError:
             raise QuakeGridError(
@@ -244,6 +244,41 @@ class Machine:
             return Notes()
         except (ValueError, TypeError) as exc:
             raise QuakeGridError(f"{NOTES} is damaged ({exc}); remove by hand what it names") from exc
+
+
+def _counts(path: Path) -> bool:
+    """Whether a node's certificate has not ended. One that this user cannot read counts.
+
+    Whether it was revoked only the dbserver knows.
+    """
+    if not path.exists() or not os.access(path, os.R_OK):
+        return path.exists()
+    try:
+        # Root may read it, though it is the agent's.
+        node_files.decode(path.read_bytes(), path).check(datetime.datetime.now(datetime.UTC))
+    except (QuakeGridError, OSError):
+        return False
+    return True
+
+
+def _environ_of(step: RunCommand | GetCertificate) -> dict[str, str] | None:
+    """The environment of a step; None for that of this process."""
+    return certificate_environ(os.environ, step.token) if isinstance(step, GetCertificate) else None
+
+
+def certificate_environ(environ: Mapping[str, str], token: str) -> dict[str, str]:
+    """The environment of what gets a certificate as the agent's user: not with root's folders and settings.
+
+    Args:
+        environ: of this process.
+        token: other users do not see it there.
+    """
+    own = {
+        name: value
+        for name, value in environ.items()
+        if name != "HOME" and not name.startswith(("XDG_", "OQ_", "QUAKEGRID_"))
+    }
+    return own | {"HOME": str(plan.STATE_DIR), "QUAKEGRID_TOKEN": token}
 
 
 def digest(content: bytes) -> str:

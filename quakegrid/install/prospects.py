@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 
 from quakegrid.errors import UsageError
 from quakegrid.install.plan import Role
-from quakegrid.install.steps import RunCommand, Step
+from quakegrid.install.steps import GetCertificate, RunCommand, Step
 from quakegrid.machine import own_addresses
 from quakegrid.settings.hosts import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
+_PACKAGES = {"exportfs": "nfs-kernel-server", "setpriv": "util-linux"}
 
 
 def check_programs(steps: Iterable[Step]) -> None:
@@ -25,8 +26,9 @@ def check_programs(steps: Iterable[Step]) -> None:
         UsageError: with the command.
     """
     for step in steps:
-        if isinstance(step, RunCommand) and shutil.which(step.argv[0]) is None:
-            package = "; the package nfs-kernel-server has it" if step.argv[0] == "exportfs" else ""
+        if isinstance(step, RunCommand | GetCertificate) and shutil.which(step.argv[0]) is None:
+            found = _PACKAGES.get(step.argv[0])
+            package = f"; the package {found} has it" if found else ""
             raise UsageError(f"this needs the command {step.argv[0]}, which is not installed{package}")
 
 

@@ -57,15 +57,14 @@ class WriteFile:
 
 @dataclass(frozen=True, slots=True)
 class RunCommand:
-    """A command that does no harm when it is run again; without a token."""
+    """A command that does no harm when it is run again."""
 
     argv: tuple[str, ...]
-    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class GetCertificate:
-    """What makes a machine a node without the authkey; not done again where there is a certificate.
+    """What makes a machine a node without the authkey; not done again where one counts.
 
     Args:
         argv: the command, which finds the token in its environment.

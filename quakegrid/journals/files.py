@@ -36,6 +36,10 @@ SUFFIX = ".journal"
 SHARED_MODE = 0o1733
 # Journals of calculations that failed, or were aborted, are kept for so long.
 KEEP_DAYS = 7
+# Begins the names of persons' folders.
+_OF = "of-"
+# Begins the names of what others had put where the folder of an account goes.
+_MOVED = "not-of-"
 POLL_S = 0.1
 # Room that stays free on the disk: this much, or this part if that is less.
 MIN_FREE_BYTES = 1 << 30
@@ -52,6 +56,17 @@ def make_shared(state_dir: Path) -> None:
     folder.mkdir(exist_ok=True)
     if folder.stat().st_uid == os.getuid():
         folder.chmod(SHARED_MODE)
+        _remove_moved(folder)
+
+
+def _remove_moved(folder: Path) -> None:
+    """Remove what was moved away long ago; a folder of somebody else that is not empty stays."""
+    oldest_s = time.time() - KEEP_DAYS * 86400
+    for path in folder.glob(f"{_MOVED}*"):
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            if found.st_ctime < oldest_s:
+                (path.rmdir if stat.S_ISDIR(found.st_mode) else path.unlink)()
 
 
 def clear_place(state_dir: Path, uid: int) -> str:
@@ -73,7 +88,7 @@ def clear_place(state_dir: Path, uid: int) -> str:
         return ""
     if found.st_uid == uid and stat.S_ISDIR(found.st_mode):
         return ""
-    place.rename(place.with_name(f"not-of-{uid}-{secrets.token_hex(4)}"))
+    place.rename(place.with_name(f"{_MOVED}{uid}-{secrets.token_hex(4)}"))
     return f"an entry of user {found.st_uid}"
 
 
@@ -90,7 +105,7 @@ def own_folder(state_dir: Path, person: str = "") -> Path:
     folder = state_dir / FOLDER / str(os.getuid())
     if not folder.parent.exists():
         make_shared(state_dir)
-    own = folder / f"of-{quote(person or getpass.getuser(), safe='')}"
+    own = folder / f"{_OF}{quote(person or getpass.getuser(), safe='')}"
     for each in (folder, own):
         each.mkdir(mode=0o700, exist_ok=True)
         found = each.lstat()
@@ -248,9 +263,13 @@ class JournalRoom:
         return ""
 
     def remove_outdated(self) -> None:
-        """Remove journals that were kept for long enough."""
+        """Remove journals that were kept for long enough, also those of an earlier layout.
+
+        Before persons had folders of their own, journals were in that of the account.
+        """
         oldest_s = time.time() - KEEP_DAYS * 86400
-        for written_s, path, _size in self._all(f"*{SUFFIX}"):
+        earlier = [f"../*{SUFFIX}"] if self._folder.name.startswith(_OF) else []
+        for written_s, path, _size in self._all(f"*{SUFFIX}", *earlier):
             if written_s < oldest_s:
                 _remove_unused(path)
 

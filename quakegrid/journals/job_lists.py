@@ -31,8 +31,8 @@ def reserve(fd: int) -> None:
 
 
 def lines_of(fd: int) -> list[bytes]:
-    """The lines that are in a list."""
-    return os.pread(fd, SIZE, 0).partition(b"\0")[0].split()
+    """The lines that are in a list, each with its end: a driver that died may have left a part of one."""
+    return _whole_lines(os.pread(fd, SIZE, 0)).split()
 
 
 class JobList:
@@ -57,8 +57,13 @@ class JobList:
 
     def add(self, line: bytes) -> None:
         """Add a line. An id that is there is not added, and a list that is full stays as it is."""
-        there = ctypes.string_at(self._place, SIZE).partition(b"\0")[0]
+        there = _whole_lines(ctypes.string_at(self._place, SIZE))
         data = line + b"\n"
         is_new = line == PLACED or line not in there.split()
         if is_new and len(there) + len(data) <= SIZE:
             ctypes.memmove(self._place + len(there), data, len(data))
+
+
+def _whole_lines(data: bytes) -> bytes:
+    """What is before the first zero, up to the end of its last line."""
+    return data[: data.partition(b"\0")[0].rfind(b"\n") + 1]

@@ -86,9 +86,19 @@ def read(state_dir: Path) -> NodeFile | None:
     try:
         if not os.path.lexists(path):
             return None
-        return _decode(json.loads(credential_files.read_private(path)))
+        return decode(credential_files.read_private(path), path)
     except PermissionError:
         raise errors.CredentialError(f"{path} is not for this user; run the command as the agent's") from None
+
+
+def decode(content: bytes, path: Path) -> NodeFile:
+    """The certificate in a file's content.
+
+    Raises:
+        CredentialError: it is damaged.
+    """
+    try:
+        return _decode(json.loads(content))
     except (ValueError, TypeError, KeyError):
         raise errors.CredentialError(f"{path} is damaged; {_JOIN}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.settings.config import Settings
 
+DEFAULT_DAYS = 30
 FILES = ("ca.pem", "key.pem", "certificate.pem")
 
 
@@ -33,10 +35,9 @@ FILES = ("ca.pem", "key.pem", "certificate.pem")
 @click.option(
     "--days",
     type=click.IntRange(1, 3650),
-    default=30,
-    show_default=True,
+    default=None,
     metavar="N",
-    help="How long the certificate counts.",
+    help=f"How long a new credential counts (default: {DEFAULT_DAYS} days).",
 )
 @click.option("--name", default="", metavar="NAME", help="Whose calculations it may change (default: yours).")
 @click.option(
@@ -47,7 +48,7 @@ FILES = ("ca.pem", "key.pem", "certificate.pem")
     help="What it may do.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print addresses and paths as JSON.")
-def certificate(folder: Path, days: int, name: str, role: str, is_json: bool) -> None:
+def certificate(folder: Path, days: int | None, name: str, role: str, is_json: bool) -> None:
     """Write a certificate for programs in other languages, which speak gRPC.
 
     Writes ca.pem, key.pem and certificate.pem. With a credential (`quakegrid login`) they are those of your
@@ -60,11 +61,14 @@ def certificate(folder: Path, days: int, name: str, role: str, is_json: bool) ->
     folder = folder.expanduser().absolute()
     _refuse_existing(folder)
     if settings.credential is not None:
-        if name or role != PrincipalRole.USER.value:
-            raise errors.UsageError("your credential says who you are: leave out --name and --role")
+        if name or days is not None or role != PrincipalRole.USER.value:
+            raise errors.UsageError(
+                "your credential says who you are, and for how long: leave out --name, --role and --days"
+            )
         files, end_time = settings.credential.proof, settings.credential.end_time
     else:
-        life = datetime.timedelta(days=days)
+        _make_folder(folder)  # first: a credential that cannot be written would count for nobody
+        life = datetime.timedelta(days=days or DEFAULT_DAYS)
         with closing(DbClient(settings)) as database:
             issued, files = PeopleClient(database).issue(
                 name or database.user_name, PrincipalRole(role), life
@@ -80,9 +84,18 @@ def _refuse_existing(folder: Path) -> None:
             raise errors.UsageError(f"{folder / file} exists; name another folder, or remove it")
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise errors.UsageError(f"{folder} cannot be made ({exc.strerror}); name another folder") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise errors.UsageError(f"you cannot write into {folder}; name another folder")
+
+
 def _write(folder: Path, files: Certified) -> None:
     """Write the files; only their owner can read the key."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(folder)
     for name, content in zip(FILES, (files.ca_pem, files.key_pem, files.certificate_pem), strict=True):
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -105,5 +118,7 @@ def _tell(settings: Settings, folder: Path, end_time: datetime.datetime, *, is_j
     click.echo(f"dbserver {settings.dbserver_address}, broker {settings.broker_address}; gRPC with TLS")
     click.echo(f"the name to check the server by (target name override): {PEER_NAME}")
     click.echo("to try it:")
-    click.echo(f"  cd {folder}; grpcurl -cacert ca.pem -cert certificate.pem -key key.pem \\")
+    click.echo(
+        f"  cd {shlex.quote(str(folder))}; grpcurl -cacert ca.pem -cert certificate.pem -key key.pem \\"
+    )
     click.echo(f"    -authority {PEER_NAME} {settings.dbserver_address} list")

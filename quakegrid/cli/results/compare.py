@@ -27,7 +27,7 @@ from quakegrid.comparison.parameters import ParameterDifference
 from quakegrid.comparison.tables import CsvTable, Likeness, TableDifference
 from quakegrid.jobs.values import Job
 
-# A larger file is not compared: it would have to be held in memory twice.
+# Of the files of one calculation, which are held in memory. What is more is not compared.
 MOST_BYTES = 200 << 20
 # Of a value of a parameter, on a screen.
 MOST_CHARACTERS = 60
@@ -138,14 +138,17 @@ def _compared(job: Job) -> ComparedJob:
 
 
 def _tables(source: ResultSource, job: Job, too_large: set[str]) -> dict[str, CsvTable]:
-    """The results of a calculation by name; notes those that are too large."""
+    """The results of a calculation by name; notes those for which there is no room."""
     found = {}
+    left_bytes = MOST_BYTES
     with tempfile.TemporaryDirectory(prefix="quakegrid-compare-") as name:
         for path in source.export_csv(job.id, Path(name)):
             result = tables.result_name(path.name, job.id)
-            if path.stat().st_size > MOST_BYTES:
+            size = path.stat().st_size
+            if size > left_bytes:
                 too_large.add(result)
             else:
+                left_bytes -= size
                 found[result] = tables.read(path.read_text(encoding="utf-8", errors="replace"))
     return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,7 @@ class EngineSource:
     def export_csv(self, job_id: int, folder: Path) -> list[Path]:
         """See `ResultSource`."""
         if os.geteuid() == 0:  # where drivers run as people, that of root has another account
-            folder.chmod(0o1777)
+            folder = _open_folder(folder)
         return _exported(self._settings, job_id, folder)
 
     def _ask(self, name: str, *args: str) -> Any:
@@ -116,6 +117,15 @@ def open_source(settings: Settings) -> Iterator[ResultSource]:
 
     with web_client.open_web(settings) as web:
         yield WebSource(settings, web)
+
+
+def _open_folder(folder: Path) -> Path:
+    """A folder below one that others cannot list: only an account that is told its name can write into it."""
+    inner = folder / secrets.token_hex(16)
+    inner.mkdir()
+    inner.chmod(0o1777)
+    folder.chmod(0o711)
+    return inner
 
 
 def _exported(settings: Settings, job_id: int, folder: Path) -> list[Path]:

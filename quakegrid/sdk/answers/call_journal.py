@@ -82,12 +82,14 @@ class CallJournal:
     def _begin(self, call: Call, send: Callable[[Call], None]) -> None:
         with self._lock:
             first = self._under_way.get(call.key)
-            if first is None:
-                self._under_way[call.key] = call
-                call.add_done_callback(self._end)
+            if first is None or first.cancelled():
+                first, self._under_way[call.key] = None, call
         if first is not None:
-            first.add_done_callback(lambda _done: self._follow(first, call, send))
-        elif not self.answer(call):  # else it was answered just now
+            same = first
+            same.add_done_callback(lambda _done: self._follow(same, call, send))
+            return
+        call.add_done_callback(self._end)  # not under the lock: for a call that is done it runs at once
+        if not self.answer(call):  # else it was answered just now
             try:
                 send(call)
             except BaseException as exc:  # those that wait for it must not wait for ever
@@ -110,7 +112,8 @@ class CallJournal:
     def _end(self, call: Future[Any]) -> None:
         assert isinstance(call, CallFuture)
         with self._lock:
-            self._under_way.pop(call.key, None)
+            if self._under_way.get(call.key) is call:  # not one that has taken its place
+                del self._under_way[call.key]
 
     def _follow(self, first: Call, call: Call, send: Callable[[Call], None]) -> None:
         """Finish a call as the equal one that came first, or take its place if that was cancelled."""

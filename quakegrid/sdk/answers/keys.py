@@ -2,6 +2,9 @@
 
 Equal keys mean that the same instructions would run with the same values. The key of a function is made once,
 and again when something that it refers to was exchanged, or may have changed. Pure.
+
+The digest is xxh3, which tells calls apart that differ by chance, at the speed of memory. It is no protection
+against data made so that two calls get one key: a journal is one person's, and so is what they put into it.
 """
 
 from __future__ import annotations

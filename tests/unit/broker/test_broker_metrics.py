@@ -124,3 +124,35 @@ def test_part_of_a_snapshot_counts_for_nothing_when_the_dbserver_goes() -> None:
     assert (totals.is_heard, totals.states.total()) == (True, 1)
     totals.lose()
     assert (totals.is_heard, totals.states.total(), totals.after_event_id) == (False, 1, 40)
+
+
+def test_states_of_a_newer_dbserver_are_not_counted() -> None:
+    """They end nothing; what is known is counted on."""
+    totals = JobTotals()
+    newer = max(jobs_pb2.JobState.values()) + 1
+    first = snapshot("COMPLETE", "EXECUTING")
+    first.snapshot.jobs[1].state = newer  # type: ignore[assignment]
+    there = change(41, "EXECUTING", "CREATED")
+    there.event.old_state = newer  # type: ignore[assignment]
+    back = change(42, "CREATED", "EXECUTING")
+    back.event.new_state = newer  # type: ignore[assignment]
+
+    totals.take(first)
+    totals.take(there)
+    assert dict(totals.counts()) | {"complete": 1, "created": 1} == dict(totals.counts())
+    totals.take(back)
+
+    assert (totals.states.total(), totals.after_event_id) == (1, 42)
+
+
+def test_job_without_a_start_has_taken_no_time() -> None:
+    """It counts as ended; the time since 1970 is not its duration."""
+    totals = JobTotals()
+    totals.take(snapshot())
+    ended = change(41, "CREATED", "FAILED", duration_s=7)
+    ended.event.job.ClearField("start_time")
+
+    totals.take(ended)
+
+    assert 'quakegrid_job_duration_seconds_count{state="failed"} 1.0' in job_lines(totals)
+    assert not [line for line in job_lines(totals) if "seconds_sum" in line]

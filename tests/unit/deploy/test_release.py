@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +96,81 @@ def test_version_rises() -> None:
     for odd in ("1.10", "v2.0.0", "2.0.0rc1"):
         with pytest.raises(ReleaseError, match="is no version"):
             release.with_version(source, odd)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small checkout with one commit; what is built is one file, with the time that it is given."""
+    for name, value in (("GIT_CONFIG_GLOBAL", os.devnull), ("GIT_CONFIG_NOSYSTEM", "1")):
+        monkeypatch.setenv(name, value)
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Anna")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "anna@example.org")
+    (tmp_path / "CHANGELOG.md").write_text(LOG, encoding="utf-8")
+    (tmp_path / "__init__.py").write_text('__version__ = "1.0.0"\n', encoding="utf-8")
+    (tmp_path / ".gitignore").write_text("dist/\n", encoding="utf-8")
+    for name, path in (
+        ("ROOT", ""),
+        ("DIST", "dist"),
+        ("CHANGELOG", "CHANGELOG.md"),
+        ("PACKAGE", "__init__.py"),
+    ):
+        monkeypatch.setattr(release, name, tmp_path / path)
+
+    def build(folder: Path, epoch_s: int) -> list[Path]:
+        (folder / "quakegrid.whl").write_text(str(epoch_s), encoding="utf-8")
+        return [folder / "quakegrid.whl"]
+
+    monkeypatch.setattr(release, "build", build)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "Begin")
+    return tmp_path
+
+
+def git(folder: Path, *args: str) -> str:
+    """What git says."""
+    return subprocess.run(
+        ["git", *args], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_release_is_tagged_when_it_is_built(checkout: Path) -> None:
+    """Its archives have the time of its commit, so that others can build them from the tag."""
+    paths = release.release("1.1.0")
+
+    assert git(checkout, "tag", "--list") == "v1.1.0"
+    assert paths[0].read_text(encoding="utf-8") == git(checkout, "log", "-1", "--format=%ct", "v1.1.0")
+    assert git(checkout, "status", "--porcelain") == ""
+    with pytest.raises(ReleaseError, match=r"a tag v1\.1\.0 already"):
+        release.release("1.1.0")
+
+
+def test_release_that_cannot_be_built_leaves_no_trace(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither commit nor tag nor version, so that it can be tried again."""
+
+    def build(_folder: Path, _epoch_s: int) -> list[Path]:
+        raise subprocess.CalledProcessError(2, "uv")
+
+    monkeypatch.setattr(release, "build", build)
+
+    with pytest.raises(ReleaseError, match="the build failed"):
+        release.release("1.1.0")
+
+    assert (git(checkout, "tag", "--list"), git(checkout, "status", "--porcelain")) == ("", "")
+    assert git(checkout, "log", "--format=%s") == "Begin"
+
+
+def test_words_of_git_are_told(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as those of a hook that refuses the commit."""
+    hook = checkout / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho it is Friday >&2\nexit 1\n", encoding="utf-8")
+    hook.chmod(0o755)
+
+    assert release.main(["1.1.0"]) == 2
+
+    assert "git commit failed: it is Friday" in capsys.readouterr().err
+    assert (git(checkout, "tag", "--list"), git(checkout, "status", "--porcelain")) == ("", "")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -108,3 +112,54 @@ def test_late_module_is_loaded_when_it_is_used(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["imported", "False", "True", "loaded", "7"]
+
+
+@pytest.fixture
+def late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module that is not loaded; it tells a gate that it begins, waits, and fails if the gate says so."""
+    (tmp_path / "probe_late.py").write_text(
+        "import probe_gate\nHALF = 1\nprobe_gate.begun.set()\nassert probe_gate.go.wait(10)\n"
+        "if probe_gate.fails:\n    raise RuntimeError('no')\nX = 7\n",
+        encoding="utf-8",
+    )
+    gate = SimpleNamespace(begun=threading.Event(), go=threading.Event(), fails=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "probe_gate", gate)
+    monkeypatch.setitem(sys.modules, "probe_late", None)
+    del sys.modules["probe_late"]
+    optional_parts.load_late(("probe_late",))
+    return sys.modules["probe_late"]
+
+
+def test_special_names_load_nothing(late: ModuleType) -> None:
+    """Tools such as `inspect` ask each module for them."""
+    assert not hasattr(late, "__wrapped__")
+    assert not sys.modules["probe_gate"].begun.is_set()
+
+
+def test_module_that_fails_to_load_is_tried_again(late: ModuleType) -> None:
+    """It is no empty module afterwards."""
+    gate: Any = sys.modules["probe_gate"]
+    gate.go.set()
+    gate.fails = True
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no"):
+            _ = late.X
+    assert "HALF" not in vars(late)
+    gate.fails = False
+
+    assert late.X == 7
+
+
+def test_no_thread_sees_a_half_loaded_module(late: ModuleType) -> None:
+    """The second one waits for the first one."""
+    gate: Any = sys.modules["probe_gate"]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(getattr, late, "X")
+        assert gate.begun.wait(10)
+        second = pool.submit(getattr, late, "X")
+        with pytest.raises(TimeoutError):
+            second.result(0.05)
+        gate.go.set()
+
+        assert (first.result(10), second.result(10)) == (7, 7)

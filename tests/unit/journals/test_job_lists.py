@@ -42,6 +42,19 @@ def test_lines_of_drivers_one_after_the_other_are_there_once(path: Path) -> None
     assert lines(path) == [b"7", b"8"]
 
 
+def test_line_without_its_end_does_not_count(path: Path) -> None:
+    """A driver may die while it writes; the next one writes over it."""
+    opened(path).add(b"7")
+    with path.open("r+b") as file:
+        file.seek(2)
+        file.write(b"123")
+    assert lines(path) == [b"7"]
+
+    opened(path).add(b"8")
+
+    assert lines(path) == [b"7", b"8"]
+
+
 def test_list_is_bounded(path: Path) -> None:
     """Also the longest ids of as many jobs as there may be have room, with the word after them."""
     first = 10**18

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -166,6 +167,39 @@ def test_journals_are_kept_for_a_week(file: JournalFile, tmp_path: Path) -> None
 
     assert not old.exists()
     assert file.path.exists()
+
+
+def test_journals_of_the_earlier_layout_go_too(tmp_path: Path) -> None:
+    """They were in the account's folder, in which each person has one now."""
+    own = files.own_folder(tmp_path, "anna")
+    for folder in (own, own.parent, own.parent.parent):
+        for job_id in (5, 6):
+            files.path_of(folder, job_id).touch()
+        os.utime(files.path_of(folder, 5), (0, 0))
+
+    JournalRoom(own, 1 << 30).remove_outdated()
+
+    assert [files.path_of(folder, 5).exists() for folder in (own, own.parent, own.parent.parent)] == [0, 0, 1]
+    assert all(files.path_of(folder, 6).exists() for folder in (own, own.parent))
+
+
+def test_what_was_moved_away_is_removed_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and empty folders: what is in folders of others cannot be removed."""
+    files.make_shared(tmp_path)
+    shared = tmp_path / files.FOLDER
+    (shared / "not-of-7-ab").mkdir()
+    (shared / "not-of-7-cd").write_text("x")
+    (shared / "not-of-7-ef").mkdir()
+    (shared / "not-of-7-ef" / "theirs").touch()
+    (shared / "7").mkdir()
+    files.make_shared(tmp_path)
+    assert len(list(shared.iterdir())) == 4
+    now_s = time.time()
+    monkeypatch.setattr(files.time, "time", lambda: now_s + (files.KEEP_DAYS + 1) * 86400)
+
+    files.make_shared(tmp_path)
+
+    assert {path.name for path in shared.iterdir()} == {"7", "not-of-7-ef"}
 
 
 def test_own_folder_is_closed_to_others(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import socket
 import types
 from pathlib import Path
 
 import pytest
 
+from quakegrid.access.proofs import Certified
 from quakegrid.errors import SettingsError, UsageError
 from quakegrid.install import accounts, config_text, machine, plan, units
 from quakegrid.install.plan import Choice, Role, SharedIds
@@ -22,6 +25,8 @@ from quakegrid.install.steps import (
     WriteFile,
     in_words,
 )
+from quakegrid.settings import node_files
+from quakegrid.settings.node_files import NodeFile
 
 ROOT = Path(__file__).parents[3]
 PREFIX = Path("/opt/quakegrid")
@@ -148,6 +153,43 @@ def test_node_with_a_token_needs_neither_settings_nor_master() -> None:
     assert "ExecStart=/opt/quakegrid/venv/bin/agentctl serve\n" in unit
     assert "quakegrid-broker.service" not in files(steps)
     assert "secret" not in " ".join([*map(in_words, steps), repr(steps), repr(choice)])
+
+
+@pytest.mark.parametrize(
+    ("days", "machine_name", "counts"),
+    [(1, None, True), (-1, None, False), (1, "another-machine", False)],
+)
+def test_certificate_that_does_not_count_is_got_anew(
+    tmp_path: Path, days: int, machine_name: str | None, counts: bool
+) -> None:
+    """It has ended, or is of another machine."""
+    target = machine.Machine(tmp_path)
+    assert not target.has_certificate()
+    now_time = datetime.datetime.now(datetime.UTC)
+    until = now_time + datetime.timedelta(days=days)
+    proof = Certified(b"ca", b"key", b"certificate")
+    name = machine_name or socket.gethostname()
+    found = NodeFile("n1", "10.0.0.1:1908", "10.0.0.1:1911", now_time, until, proof, name)
+    path = node_files.write(target.place(plan.STATE_DIR), found)
+
+    assert target.has_certificate() is counts
+
+    path.write_text("{}")
+    assert not target.has_certificate()
+
+
+def test_folders_and_settings_of_root_do_not_go_to_the_agents_user() -> None:
+    """It gets a certificate with the token, in its own state directory."""
+    roots = {
+        "PATH": "/bin",
+        "HOME": "/root",
+        "XDG_STATE_HOME": "/root/state",
+        "QUAKEGRID_STATE_DIR": "/root/q",
+    }
+
+    found = machine.certificate_environ(roots, "qgnode1.secret")
+
+    assert found == {"PATH": "/bin", "HOME": str(plan.STATE_DIR), "QUAKEGRID_TOKEN": "qgnode1.secret"}
 
 
 def test_node_with_a_certificate_is_brought_up_to_date_without_a_token() -> None:

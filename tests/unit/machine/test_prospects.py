@@ -10,7 +10,7 @@ import pytest
 from quakegrid import errors
 from quakegrid.install import prospects
 from quakegrid.install.plan import Role
-from quakegrid.install.steps import RunCommand
+from quakegrid.install.steps import GetCertificate, RunCommand
 
 KNOWN = {"m1": "127.0.1.1", "m2": "10.77.0.1", "far": "10.77.0.99", "10.77.0.99": "10.77.0.99"}
 
@@ -67,6 +67,8 @@ def test_missing_program_is_told_before_anything_is_done() -> None:
     prospects.check_programs([RunCommand(("sh", "-c", "true"))])
     with pytest.raises(errors.UsageError, match=r"the command no-such-command, which is not installed$"):
         prospects.check_programs([RunCommand(("no-such-command",))])
+    with pytest.raises(errors.UsageError, match="the command no-such-command"):
+        prospects.check_programs([GetCertificate(("no-such-command", "agentctl"), "qgnode1.secret")])
 
 
 def test_missing_exportfs_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

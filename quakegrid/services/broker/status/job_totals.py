@@ -92,29 +92,38 @@ class JobTotals:
         if not self._is_filling:  # what came before is void
             self.states.clear()
         self._is_filling = not part.is_complete
-        self.states.update(job_messages.decode_state(job.state) for job in part.jobs)
+        self.states.update(state for job in part.jobs if (state := _counted_state(job.state)) is not None)
         if part.is_complete:
             self.after_event_id, self.is_heard = part.event_id, True
 
     def _take_event(self, event: jobs_pb2.JobEvent) -> None:
         self.after_event_id, self.is_heard = event.id, True
-        if event.old_state not in (jobs_pb2.JOB_STATE_UNSPECIFIED, jobs_pb2.JOB_STATE_DELETED):
-            self.states[job_messages.decode_state(event.old_state)] -= 1
-        if event.new_state in (jobs_pb2.JOB_STATE_UNSPECIFIED, jobs_pb2.JOB_STATE_DELETED):
+        old, new = _counted_state(event.old_state), _counted_state(event.new_state)
+        if old is not None:
+            self.states[old] -= 1
+        if new is None:
             return
-        state = job_messages.decode_state(event.new_state)
-        self.states[state] += 1
+        self.states[new] += 1
         # A job that nobody shares any more is complete again, and has not ended anew.
-        if state in self.ended and event.old_state != jobs_pb2.JOB_STATE_SHARED:
+        if new in self.ended and old is not JobState.SHARED:
             stop, start = event.job.stop_time, event.job.start_time
-            took_ns = stop.ToNanoseconds() - start.ToNanoseconds() if event.job.HasField("stop_time") else 0
-            self.ended[state].add(max(0, took_ns) / 1e9)
+            has_run = event.job.HasField("start_time") and event.job.HasField("stop_time")
+            took_ns = stop.ToNanoseconds() - start.ToNanoseconds() if has_run else 0
+            self.ended[new].add(max(0, took_ns) / 1e9)
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """All states with the number of jobs in them."""
         for state in JobState:
             if state is not JobState.DELETED:
                 yield state.value, self.states[state]
+
+
+def _counted_state(number: jobs_pb2.JobState.ValueType) -> JobState | None:
+    """A state that is counted; None for none, for deleted jobs, and for one of a newer dbserver."""
+    if number not in jobs_pb2.JobState.values() or number == jobs_pb2.JOB_STATE_UNSPECIFIED:
+        return None
+    state = job_messages.decode_state(number)
+    return None if state is JobState.DELETED else state
 
 
 class JobWatch:

@@ -156,7 +156,7 @@ def test_damaged_file_is_passed_over(tmp_path: Path) -> None:
     ("data", "ids"),
     [
         (b"7\n7\n8\n", [7, 8]),
-        (b"7\nx\n-1\n0\n99999999999999999999\n\xff 9", [7, 9]),
+        (b"7\nx\n-1\n0\n99999999999999999999\n\xff 9\n", [7, 9]),
         (b"".join(b"%d\n" % number for number in range(1, 5000)), list(range(1, 1001))),
     ],
 )

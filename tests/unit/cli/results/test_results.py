@@ -210,6 +210,45 @@ def test_compare_leaves_out_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("database")
+def test_files_that_compare_holds_have_a_bound_together(
+    source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them is small enough."""
+
+    def export_csv(job_id: int, folder: Path) -> list[Path]:
+        paths = [folder / f"{name}_{job_id}.csv" for name in ("first", "second")]
+        for path in paths:
+            path.write_text(CURVE.format(job_id, "0.5"), encoding="utf-8")
+        return paths
+
+    monkeypatch.setattr(source, "export_csv", export_csv)
+    monkeypatch.setattr(compare, "MOST_BYTES", 2 * len(CURVE) - 10)
+
+    done = call("jobs", "compare", "1", "1")
+
+    assert "second is too large" in done.stdout
+    assert "first is too large" not in done.stdout
+
+
+def test_folder_of_root_can_be_found_by_its_driver_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any account may write into it, but nobody can list the folder that it is in."""
+    exported: list[Path] = []
+    monkeypatch.setattr(sources.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(
+        sources, "_exported", lambda _settings, _job_id, folder: exported.append(folder) or []
+    )
+
+    sources.EngineSource(object()).export_csv(7, tmp_path)  # type: ignore[arg-type]
+
+    (folder,) = exported
+    assert folder.parent == tmp_path
+    assert len(folder.name) == 32
+    assert [each.stat().st_mode & 0o7777 for each in (tmp_path, folder)] == [0o711, 0o1777]
+
+
+@pytest.mark.usefixtures("database")
 def test_compare_says_nothing_of_results_that_it_did_not_compare(
     source: FakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

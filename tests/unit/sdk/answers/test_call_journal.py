@@ -356,3 +356,35 @@ def test_journals_of_calls_make_room_for_others(tmp_path: Path) -> None:
 
     used.close()
     assert [each.name for each in named.all_of(tmp_path)] == ["new", "used"]
+
+
+def test_call_that_is_cancelled_while_it_begins_blocks_nobody(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next equal call runs."""
+    call = CallFuture(SHARED, double, (21,), None)
+    monkeypatch.setattr(program.answers, "find", lambda _key: call.cancel() and None)
+    thread = threading.Thread(target=program.journal.submit, args=(call, program.run), daemon=True)
+    thread.start()
+    thread.join(10.0)
+    assert not thread.is_alive()
+    monkeypatch.undo()
+
+    assert program.submit(double, 21).result(0) == 42
+    assert program.run_count == 1
+
+
+def test_call_takes_the_place_of_one_that_was_cancelled(program: Program) -> None:
+    """Also before the end of that one was heard of, which then takes nothing away."""
+    program.holds = True
+    first = program.submit(double, 21)
+    del first._done_callbacks[:]  # another thread has not come to its own
+    first.cancel()
+
+    second = program.submit(double, 21)
+    program.journal._end(first)
+    third = program.submit(double, 21)
+    for call in program.held:
+        program.run(call)
+
+    assert (second.result(0), third.result(0), program.run_count) == (42, 42, 1)

@@ -1,8 +1,9 @@
 """Tickets of drivers whose calculations go on by themselves: what was asked for, and which jobs came of it.
 
 A ticket is a file of the agent's user, and a second one into which the driver writes the ids of its jobs: see
-`quakegrid.journals.job_lists`. Both outlive the agent and the machine's power. They go when the driver has
-ended for good.
+`quakegrid.journals.job_lists`. Both outlive the agent. After a loss of power the list may lack what was
+written last, since the driver's memory is the file's; a ticket without jobs is removed. Both go when the
+driver has ended for good.
 """
 
 from __future__ import annotations
