@@ -151,7 +151,7 @@ class JobWatch:
                 await self._task
 
     async def _watch(self) -> None:
-        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        backoff, was_told = Backoff(FIRST_RETRY_S, LAST_RETRY_S), False
         while True:
             address = self._settings.dbserver_address
             async with grpc_channels.open_aio_channel(address, self._settings.proof) as channel:
@@ -161,6 +161,8 @@ class JobWatch:
                         self.totals.take(response)
                         backoff.reset()
                 except grpc.RpcError as exc:
-                    log.info("jobs_not_heard reason=%s", exc.details())
+                    if self.totals.is_heard or not was_told:
+                        log.info("jobs_not_heard reason=%s", exc.details())
+                    was_told = True
             self.totals.lose()
             await asyncio.sleep(backoff.next_s())
