@@ -113,9 +113,6 @@ class DbServer:
                 threads.shutdown()
             self._readers.close()
         self._writer.close(timeout_s * 0.3)  # the last connection to close writes the log back into the file
-        self._loop_thread.join(timeout_s * 0.1)
-        if is_clean and not self._loop_thread.is_alive():
-            self._loop.close()  # its descriptors stay open otherwise; nobody calls into it any more
         self._lock.close()
         return is_clean
 
