@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def wait_for_end(pid: int) -> None:
     """Wait until a process is gone."""
     with contextlib.suppress(ProcessLookupError):
         fd = os.pidfd_open(pid)
-        ready = select.select([fd], [], [], 60)[0]
+        ready = connection.wait([fd], 60)
         os.close(fd)
         assert ready, f"process {pid} did not end: {_cmdline(pid)}"
 

@@ -91,6 +91,8 @@ class Events:
             except BlockingIOError:
                 if not wait:
                     return
-                select.select([], [self._socket], [])
+                writable = select.poll()  # select() takes no descriptor above 1023
+                writable.register(self._socket, select.POLLOUT)
+                writable.poll()
             else:
                 self._rest = self._rest[sent:]

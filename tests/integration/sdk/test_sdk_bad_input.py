@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +253,7 @@ def test_client_that_vanishes(cluster: LocalCluster, executor: ClusterExecutor, 
     with client(cluster, "work") as (program, pid):
         worker = os.pidfd_open(pid)
         program.kill()
-        ended, _, _ = select.select([worker], [], [], 30)
+        ended = connection.wait([worker], 30)
         os.close(worker)
 
     assert ended

@@ -7,12 +7,12 @@ import contextlib
 import doctest
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing import connection
 from pathlib import Path
 from types import ModuleType
 
@@ -54,7 +54,7 @@ def wait_for_end(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([fd], [], [], 30)[0])
+        return bool(connection.wait([fd], 30))
     finally:
         os.close(fd)
 

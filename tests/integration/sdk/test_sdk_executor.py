@@ -7,10 +7,10 @@ import concurrent.futures
 import functools
 import itertools
 import os
-import select
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import connection
 from pathlib import Path
 
 import numpy as np
@@ -226,7 +226,7 @@ def test_terminated_workers_end_at_once(cluster: LocalCluster, tmp_path: Path) -
         executor.terminate_workers()
 
         assert all(isinstance(future.exception(20), BrokenClusterError) for future in futures)
-        assert select.select([worker], [], [], 20)[0]
+        assert connection.wait([worker], 20)
         with pytest.raises(RuntimeError, match="terminated"):
             executor.submit(sdk_calls.square, 1)
     os.close(worker)
