@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import select
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import connection
 
 from tests.support.clusters import Cluster
 
@@ -60,7 +60,7 @@ class Terminal:
         """Wait for its end; the exit code, 128 + n for signal n, and the rest of the screen."""
         while not self._is_hung_up and self._read(TIMEOUT_S):
             pass
-        assert select.select([self._pidfd], [], [], TIMEOUT_S)[0], f"goes on: {self.screen}"
+        assert connection.wait([self._pidfd], TIMEOUT_S), f"goes on: {self.screen}"
         if self._code is None:
             code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
             self._code = 128 - code if code < 0 else code
@@ -78,7 +78,7 @@ class Terminal:
 
     def _read(self, timeout_s: float) -> bool:
         """Read what is there, or comes; returns False if the terminal has no user any more."""
-        if not select.select([self._master], [], [], timeout_s)[0]:
+        if not connection.wait([self._master], timeout_s):
             return True
         try:
             data = os.read(self._master, 1 << 16)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import select
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +158,10 @@ def watched(pids: list[int]) -> Iterator[None]:
         end_s = time.monotonic() + WAIT_S
         waiting = dict(descriptors)
         while waiting:
-            ready, _, _ = select.select(list(waiting), [], [], max(0.0, end_s - time.monotonic()))
+            ready = connection.wait(list(waiting), max(0.0, end_s - time.monotonic()))
             left = [psutil.Process(pid) for pid in waiting.values()] if not ready else []
             assert ready, f"they are still there: {left}"
-            for descriptor in ready:
-                del waiting[descriptor]
+            waiting = {fd: pid for fd, pid in waiting.items() if fd not in ready}
     finally:
         for descriptor, pid in descriptors.items():
             with contextlib.suppress(ProcessLookupError):
