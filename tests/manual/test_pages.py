@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,10 @@ PAGES = [
         for page in PAGES
     ],
 )
-def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+def test_commands_print_what_the_page_shows(page: Path) -> None:
     """In a home and a cluster of their own; the blocks of a page one after the other."""
-    with opened(tmp_path) as terminal:
+    # Short, as homes are: a socket's path has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="qg-") as home, opened(Path(home)) as terminal:
         wrong = [
             f"{page.relative_to(ROOT)}:{block.line}: $ {command}\n{what}"
             for block, command, what in run_page(page, terminal)
