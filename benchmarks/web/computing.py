@@ -23,7 +23,7 @@ from quakegrid.settings.config import Settings
 CASE = "event_based/case_6"
 SES = "ses_per_logic_tree_path = "
 # The work grows with the number of stochastic event sets: minutes, and a second.
-MANY, FEW = 2000, 3
+MANY, FEW = 12_000, 3
 END_S = 300.0
 POLL_S = 0.05
 
