@@ -196,10 +196,10 @@ def main() -> int:
             for number in range(JOBS):
                 make_job(database, f"job {number}")
             figures = crowd(settings, database, "idle cores")
-            with computing.calculation(settings, Path(folder)) as is_computing:
-                assert is_computing()
+            with computing.calculation(settings, Path(folder)) as still_computes:
+                assert still_computes()
                 figures += crowd(settings, database, "busy cores")
-                assert is_computing(), "the calculation ended too early: nothing was measured beside it"
+                assert still_computes(), "the calculation ended too early: nothing was measured beside it"
             say("large files ...")
             figures += transfers(settings, database, Path(folder), record.pid)
             say("a large export ...")
