@@ -42,7 +42,9 @@ HEADLINES = (
     Headline("workers' time used, 1,024 workers", "crowd", "1,024 workers, used of their time"),
     Headline("files served instead of shared, 12 calculations", "nofs", "12 cases, served"),
     Headline("killed at 90 %, complete after", "resume", "killed at 90 %, to its end"),
-    Headline("web: list and status with 200 live pages, p99", "web", "list and status, 200 pages, p99"),
+    Headline(
+        "web: list and status with 200 live pages, p99", "web", "list and status, 200 pages, busy cores, p99"
+    ),
 )
 
 
