@@ -76,18 +76,19 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def build(folder: Path, epoch_s: int) -> list[Path]:
+def build(folder: Path, epoch_s: int, sources: Path = ROOT) -> list[Path]:
     """The sdist, and the wheel that is built from it; the same bytes for the same sources and time.
 
     Args:
         folder: gets the files.
         epoch_s: the time that files in the archives have.
+        sources: a checkout, or an unpacked sdist.
     """
     uv = ROOT / ".venv" / "tools" / "bin" / "uv"
     # The builder is the one of the lock, so that it cannot change between two builds.
     options = ["--quiet", "--no-build-isolation", "--python", sys.executable, "--out-dir", str(folder)]
     environ = os.environ | {"SOURCE_DATE_EPOCH": str(epoch_s)}
-    subprocess.run([uv, "build", *options, str(ROOT)], env=environ, check=True)
+    subprocess.run([uv, "build", *options, str(sources)], env=environ, check=True)
     return sorted(path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz")))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -42,19 +41,9 @@ def test_packages_are_the_same_bytes_each_time(built: list[Path], tmp_path: Path
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (sources,) = tmp_path.iterdir()
-    options = [
-        "--quiet",
-        "--no-build-isolation",
-        "--python",
-        sys.executable,
-        "--out-dir",
-        str(tmp_path / "dist"),
-    ]
-    environ = os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH_S)}
 
-    subprocess.run([UV, "build", *options, sources], env=environ, check=True)
+    again = release.build(tmp_path / "dist", EPOCH_S, sources)
 
-    again = sorted(path for path in (tmp_path / "dist").iterdir() if path.name.endswith((".whl", ".tar.gz")))
     assert release.check_sums(again) == release.check_sums(built)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import deque
 from collections.abc import AsyncIterable, Callable
@@ -15,12 +14,10 @@ from quakegrid.clients.happenings.events import decode
 from quakegrid.services.web.live import limited
 from quakegrid.services.web.live.feed import Event
 from quakegrid.services.web.live.following import FollowedFeed
-from quakegrid.services.web.live.frames import Frames
+from quakegrid.services.web.live.frames import Frames, kept_by_reader
 
 # Pages show these.
 SHOWN_EVENTS = 200
-# People whose answers are kept.
-MOST_READERS = 256
 
 
 def as_json(message: fleet_pb2.FleetEvent) -> dict[str, Any]:
@@ -49,7 +46,7 @@ class EventFeed(FollowedFeed):
         super().__init__("events")
         self._channel = channel
         self.frames = Frames(self, "events", self.snapshot)
-        self.frames_for = functools.lru_cache(MOST_READERS)(self._frames_for)
+        self.frames_for = kept_by_reader(self._frames_for)
         self._newest: deque[dict[str, Any]] = deque(maxlen=SHOWN_EVENTS)
 
     def snapshot(self, name: str | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import AsyncIterable, Callable
 from typing import Any
@@ -13,10 +12,7 @@ from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.services.web.live import limited
 from quakegrid.services.web.live.feed import Event
 from quakegrid.services.web.live.following import FollowedFeed
-from quakegrid.services.web.live.frames import Frames
-
-# People whose answers are kept.
-MOST_READERS = 256
+from quakegrid.services.web.live.frames import Frames, kept_by_reader
 
 
 def as_json(status: fleet_pb2.GetStatusResponse) -> dict[str, Any]:
@@ -110,7 +106,7 @@ class FleetFeed(FollowedFeed):
         super().__init__("fleet")
         self._channel = channel
         self.frames = Frames(self, "fleet", self.snapshot)
-        self.frames_for = functools.lru_cache(MOST_READERS)(self._frames_for)
+        self.frames_for = kept_by_reader(self._frames_for)
         self._newest: dict[str, Any] = {"version": "", "nodes": [], "sessions": []}
         self._shown = self._newest | {"is_connected": False}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 
@@ -11,6 +12,8 @@ from quakegrid.services.web.live.feed import Event, Feed
 RUN = secrets.token_hex(4)
 # Readers who wait for the same feed get one of these few.
 MOST_KEPT = 64
+# People whose frames are kept.
+MOST_READERS = 256
 BEAT = b": still here\n\n"
 
 
@@ -67,3 +70,8 @@ class Frames:
             return event(self._whole, self._snapshot(), f"{RUN}-{self._number}")
         events = events if self._change is None else list(map(self._change, events))
         return b"".join(event(each.kind, each.text, f"{RUN}-{each.number}") for each in events)
+
+
+def kept_by_reader(frames_for: Callable[[str], Frames]) -> Callable[[str], Frames]:
+    """What makes the frames of a person, which keeps those of the people who asked last."""
+    return functools.lru_cache(MOST_READERS)(frames_for)
