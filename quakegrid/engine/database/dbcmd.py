@@ -59,6 +59,8 @@ class Database:
         self._log_lock = threading.Lock()
         self._holds: HoldKeeper | None = None
         self.job_ids: list[int] = []
+        # Jobs of the same request that an earlier driver has completed.
+        self.earlier_ids: list[int] = []
         self._finished_ids: set[int] = set()
         self.stop = StopReason()
         self.ends: dict[int, End] = {}

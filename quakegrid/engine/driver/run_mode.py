@@ -35,7 +35,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> int:
     Args:
         argv: `engine --run JOB.ini... OPTIONS`, `export ID DIR FORMATS`, `extract ID WHAT DIR`,
             `view NAME ARGUMENTS`, `ask NAME ARGUMENTS`, `start JSON`, `attach ID [-v]` or
-            `resume ID OPTIONS`.
+            `resume ID... OPTIONS`.
         driver: this process.
     """
     is_export = argv[0] in {"export", "extract", "view", "ask", "attach"}
@@ -85,7 +85,7 @@ def _report_end(driver: DriverProcess, code: int) -> int:
     """Tell how each job ended, and what was exported; the exit code."""
     driver.end_session()
     database, table = driver.database, _exporters()
-    for job_id in database.job_ids:
+    for job_id in [*database.earlier_ids, *database.job_ids]:
         job = database.call("get_job", job_id)
         rows = [
             [str(each.id), each.display_name, each.ds_key] for each in database.call("get_outputs", job_id)

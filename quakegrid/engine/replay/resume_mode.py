@@ -1,4 +1,4 @@
-"""A driver that runs jobs of an earlier one again: `resume ID [--by-itself] [--anyway]`.
+"""A driver that runs jobs of an earlier one again: `resume ID... [--by-itself] [--anyway]`.
 
 Refuses what would not be right, removes what the first try left, and lets the engine run the jobs again.
 """
@@ -37,6 +37,7 @@ END_PATIENCE_S = 120.0
 POLL_S = 0.1
 LOCK_PATIENCE_S = 20.0
 _ENDED_BADLY = (JobState.FAILED, JobState.ABORTED)
+_COMPLETE = (JobState.COMPLETE, JobState.SHARED)
 
 
 def request_of(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -45,8 +46,13 @@ def request_of(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
     Raises:
         QuakeGridError: there is no journal of it that can be read.
     """
-    job_id = _parse(request["argv"]).job_id
-    origin = _origin(job_id, files.own_folder(settings.state_dir, request["person"]))
+    asked = _parse(request["argv"])
+    try:
+        origin = _origin(asked.job_ids, files.own_folder(settings.state_dir, request["person"]))
+    except errors.NotFoundError:
+        if asked.by_itself:  # `main` judges it; the request is the first one, and has both
+            return request
+        raise
     return request | {"cwd": origin["cwd"], "environ": origin["environ"]}
 
 
@@ -54,8 +60,8 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
     """Run the jobs of an earlier driver again, those that are not complete.
 
     Args:
-        argv: `resume ID`, with `--by-itself` if no person asked for it, and `--anyway` to compute all of it
-            anew if its journal cannot be used.
+        argv: `resume ID`, with `--anyway` to compute all of it anew if its journal cannot be used; or
+            `resume ID... --by-itself` with all jobs of a request, if no person asked for it.
         driver: this process.
     Raises:
         QuakeGridError: it would not be right, and why. Then nothing has changed.
@@ -63,7 +69,9 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
     from openquake.engine import engine  # noqa: PLC0415 - after the seams
 
     asked = _parse(argv)
-    origin = _origin(asked.job_id, driver.journals.folder())
+    if asked.by_itself and _are_complete(asked.job_ids, driver):  # a driver that died after its work
+        return
+    origin = _origin(asked.job_ids, driver.journals.folder())
     with contextlib.ExitStack() as undo:
         again = _open(origin, driver, undo, LOCK_PATIENCE_S if asked.by_itself else 0.0)
         try:
@@ -72,7 +80,7 @@ def main(argv: Sequence[str], driver: DriverProcess) -> None:
             changes = [_changes(each, driver, asked) for each in again]
         except errors.QuakeGridError as exc:
             if asked.by_itself:  # nobody may be here to read it
-                driver.database.log(asked.job_id, f"not resumed: {exc}", "WARNING")
+                driver.database.log(again[0].job.calc_id, f"not resumed: {exc}", "WARNING")
             raise
         for each, changed in zip(again, changes, strict=True):
             begin(each, driver, changed, is_by_itself=asked.by_itself)
@@ -98,29 +106,38 @@ class Again:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="quakegrid resume")
     parser.add_argument("command")
-    parser.add_argument("job_id", type=int)
+    parser.add_argument("job_ids", type=int, nargs="+")
     parser.add_argument("--by-itself", action="store_true")
     parser.add_argument("--anyway", action="store_true")
     return parser.parse_args(argv)
 
 
-def _origin(job_id: int, folder: Path) -> dict[str, Any]:
-    """What the first driver was asked for, by the journal of one of its jobs.
+def _are_complete(job_ids: Sequence[int], driver: DriverProcess) -> bool:
+    """Whether nothing is left of a request; takes note of those jobs whose end is still to be told."""
+    rows = [driver.database.call("get_job", job_id) for job_id in job_ids]
+    complete = [row.id for row in rows if row is not None and row.status in _COMPLETE]
+    driver.database.earlier_ids.extend(complete)
+    return len(complete) == len(job_ids)
+
+
+def _origin(job_ids: Sequence[int], folder: Path) -> dict[str, Any]:
+    """What the first driver was asked for, by the journal of one of its jobs: complete ones have none.
 
     Raises:
-        NotFoundError: there is none of it here.
+        NotFoundError: there is none of them here.
     """
-    try:
-        content = JournalContent(files.content_of(files.path_of(folder, job_id)))
-    except OSError:
-        content = None
-    if content is None or content.request is None:
-        raise errors.NotFoundError(
-            f"there is no journal of job {job_id} here, so it cannot be resumed: it is complete, another "
-            f"person's, ended {files.KEEP_DAYS} days ago, or ran on another machine or without a journal"
-        )
-    found = json.loads(bytes(content.request.record.frames[0]))
-    return {**found, "contexts": bytes(content.request.record.frames[1])}
+    for job_id in job_ids:
+        try:
+            content = JournalContent(files.content_of(files.path_of(folder, job_id)))
+        except OSError:
+            continue
+        if content.request is not None:
+            found = json.loads(bytes(content.request.record.frames[0]))
+            return {**found, "contexts": bytes(content.request.record.frames[1])}
+    raise errors.NotFoundError(
+        f"there is no journal of job {job_ids[-1]} here, so it cannot be resumed: it is complete, another "
+        f"person's, ended {files.KEEP_DAYS} days ago, or ran on another machine or without a journal"
+    )
 
 
 def _open(
@@ -137,7 +154,7 @@ def _open(
         if origin["options"]["precalc"] and job.calc_id != first_id:
             job.params["hazard_calculation_id"] = first_id  # as upstream's `run_jobs` does
         row = driver.database.call("get_job", job.calc_id)
-        if row is not None and row.status in (JobState.COMPLETE, JobState.SHARED):
+        if row is not None and row.status in _COMPLETE:
             continue
         try:
             file = JournalFile(files.path_of(folder, job.calc_id), patience_s=patience_s)

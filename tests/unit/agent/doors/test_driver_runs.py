@@ -187,8 +187,10 @@ def test_killed_driver_without_job_or_right_to_go_on_is_followed_by_none(tmp_pat
         world.run()
         world.drivers.unwanted.add("driver-2")
         await world.end(KILLED)
+        world.drivers.ids = b""
         world.run()
         await world.end(KILLED, "it could not be forked")
+        world.drivers.ids = b"7\n"
         world.run(is_detachable=False)
         await world.end(KILLED)
         world.run(argv=["export", "7", "out", "csv"])
@@ -210,6 +212,40 @@ def test_without_auto_only_a_driver_that_asks_for_it_is_followed(tmp_path: Path,
         assert world.drivers.argvs[1] == AGAIN
         await world.end(KILLED)
         assert (world.ends, len(world.drivers.argvs)) == ([(KILLED, "")], 2)
+
+    play(scene)
+
+
+def test_next_driver_that_never_ran_is_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its template was killed before it was forked; where that never ends, it is given up."""
+
+    async def scene() -> None:
+        monkeypatch.setattr(driver_runs, "PAUSE_S", 0.0)
+        monkeypatch.setattr(driver_runs, "TRIES", 3)
+        world = World(tmp_path)
+        world.run()
+        await world.end(KILLED)
+        for code in (KILLED, 1):
+            await world.end(code, "its template ended")
+        assert world.drivers.argvs[1:] == [AGAIN] * 3
+        assert len(world.tickets) == 2, "the next agent would go on, too"
+        await world.end(KILLED, "its template ended")
+        assert (world.ends, world.tickets) == ([(KILLED, "its template ended")], [])
+
+    play(scene)
+
+
+def test_next_driver_goes_on_with_all_jobs_of_the_request(tmp_path: Path) -> None:
+    """The first ones may be complete."""
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.drivers.ids = b"7\n8\n"
+        world.run()
+        await world.end(KILLED)
+        assert world.drivers.argvs[1] == ["resume", "7", "8", "--by-itself"]
 
     play(scene)
 
@@ -249,7 +285,7 @@ def test_agent_that_stops_leaves_tickets_for_the_next_one(tmp_path: Path) -> Non
         world.drivers.ids = b"7\n"
         world.runs.take_up()
         await until(lambda: world.drivers.argvs)
-        assert world.drivers.argvs == [AGAIN]
+        assert world.drivers.argvs == [["resume", "7", "8", "--by-itself"]]
         (seven,) = [each for each in driver_tickets.left(tmp_path / "drivers") if each[0].job_ids[0] == 7]
         JobList(seven[0].jobs_fd).add(PLACED)
         await until(lambda: len(world.drivers.argvs) == 2)

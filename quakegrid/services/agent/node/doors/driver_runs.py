@@ -108,22 +108,24 @@ class DriverRun:
 
     def _on_driver_end(self, code: int, reason: str) -> None:
         if not self._runs.drivers.is_stopping and self._is_again(code, reason):
-            self._next = self._runs.keep(self._again(code))
+            self._next = self._runs.keep(self._again(code, reason))
         else:
             self.end(code, reason)
 
     def _is_again(self, code: int, reason: str) -> bool:
         """Whether another driver shall go on with what this one has left."""
-        if reason or not self.ticket.job_ids:
+        if not self.ticket.job_ids or self._again_count >= TRIES:
             return False
         # Also by the broker, as it may after an abort: then the next driver finds the job aborted, and ends.
-        is_killed = code > 128 and code not in _TOLD_TO_END and not self._runs.drivers.was_ended(self._name)
-        return code == errors.EXIT_AGAIN or (is_killed and self.ticket.is_kept)
+        # A driver may also have come to nothing, as when its template was killed before it was forked.
+        is_lost = bool(reason) or (code > 128 and code not in _TOLD_TO_END)
+        is_wanted = is_lost and not self._runs.drivers.was_ended(self._name)
+        return code == errors.EXIT_AGAIN or (is_wanted and self.ticket.is_kept)
 
-    async def _again(self, code: int) -> None:
+    async def _again(self, code: int, reason: str) -> None:
         """Start the next driver; end like the last one if that cannot be."""
         job_id = self.ticket.job_ids[0]
-        log.warning("driver_died code=%d job=%d", code, job_id)
+        log.warning("driver_died code=%d job=%d reason=%s", code, job_id, reason)
         self._again_count += 1
         if self._again_count > 1:  # one that dies at once shall not keep the node busy
             await asyncio.sleep(min(PAUSE_S * 2.0 ** min(self._again_count - 2, 30), LONGEST_PAUSE_S))
@@ -141,7 +143,7 @@ class DriverRun:
         Raises:
             QuakeGridError: none can be started, also after many tries.
         """
-        argv = ["resume", str(self.ticket.job_ids[0]), "--by-itself"]
+        argv = ["resume", *map(str, self.ticket.job_ids), "--by-itself"]
         for tries_left in reversed(range(TRIES)):
             try:
                 request, account = await self._runs.prepare(self._request | {"argv": argv})
