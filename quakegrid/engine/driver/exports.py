@@ -1,12 +1,14 @@
 """The engine's exporters, made to write whole files or none.
 
 An exporter writes by name into its job's export folder. Here it writes into a new folder inside that one.
-When it has succeeded and its files are on disk, each is moved to its place in one step.
+When it has succeeded and its files are on disk, each is moved to its place in one step. A driver that is
+killed leaves the new folder, which has the job's id in its name: the next driver of that job removes it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -65,7 +67,7 @@ class WholeExports(CallableDict):  # type: ignore[misc]
     def _export(self, output: tuple[str, str], dstore: Any, *args: Any, **options: Any) -> list[str]:
         target = Path(dstore.export_dir)
         target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=target) as staging:
+        with tempfile.TemporaryDirectory(prefix=_staging_prefix(dstore.calc_id), dir=target) as staging:
             dstore.export_dir = staging
             try:
                 paths = super().__call__(output, dstore, *args, **options)
@@ -73,6 +75,12 @@ class WholeExports(CallableDict):  # type: ignore[misc]
                 dstore.export_dir = str(target)
             move_whole(Path(staging), target)
         return [_moved(str(path), staging, str(target)) for path in paths]
+
+
+def remove_staging(folder: Path, job_id: int) -> None:
+    """Remove what a driver of a job was writing into its export folder when it was killed."""
+    for path in folder.glob(f"{_staging_prefix(job_id)}*"):
+        shutil.rmtree(path, ignore_errors=True)  # what stays is hidden, and nobody reads it
 
 
 def move_whole(staging: Path, target: Path) -> None:
@@ -133,6 +141,10 @@ def check_formats(formats: str, known: Iterable[str]) -> list[str]:
         if kind not in there_are:
             raise errors.UsageError(f"there is no export format {kind}; there are {', '.join(there_are)}")
     return wanted
+
+
+def _staging_prefix(job_id: int) -> str:
+    return f"{STAGING_PREFIX}{job_id}-"
 
 
 def _store(path: Path) -> None:

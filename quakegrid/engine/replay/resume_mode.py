@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from quakegrid import errors
 from quakegrid.engine import versions
-from quakegrid.engine.driver import stops
+from quakegrid.engine.driver import exports, stops
 from quakegrid.engine.replay import pins
 from quakegrid.engine.replay.job_journal import JobJournal
 from quakegrid.engine.replay.ordered import JournalContent
@@ -254,6 +254,8 @@ def begin(each: Again, driver: DriverProcess, changed: Sequence[str], *, is_by_i
     driver.database.client.jobs.reopen(job_id, count)
     driver.database.take_up(job_id, each.row.calculation_mode, each.row.description)
     remove_leftovers(Path(f"{each.row.ds_calc_dir}.hdf5"))
+    if journal.content.pins is not None:  # it came to run
+        exports.remove_staging(Path(each.job.get_oqparam().export_dir), job_id)
     if changed:
         journal.forget_outcomes()
         driver.database.log(job_id, f"nothing of its journal is used: {'; '.join(changed)}", "WARNING")

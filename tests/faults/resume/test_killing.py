@@ -71,6 +71,7 @@ def test_killed_calculation_gives_the_same_numbers(
 
     killing.wait_until_complete(auto, watched.job_id + len(case.job_inis) - 1)
     assert find_differences(expected, tmp_path / "case" / "exports") == []
+    assert not list((tmp_path / "case" / "exports").glob(".*")), "an export that was cut short"
     if is_started_again:
         job = auto.job(watched.job_id)
         assert job["resume_count"] == 1

@@ -17,6 +17,8 @@ from quakegrid.engine.driver.exports import WholeExports
 class Store:
     """What an exporter sees of a datastore: where to write to."""
 
+    calc_id = 7
+
     def __init__(self, folder: Path) -> None:
         self.export_dir = str(folder)
 

@@ -78,7 +78,8 @@ def datastore(tmp_path: Path) -> Path:
 def begin(journal: JobJournal, datastore: Path, driver: Any, changed: list[str]) -> None:
     """Begin to resume job 7."""
     row = SimpleNamespace(ds_calc_dir=str(datastore.with_suffix("")), calculation_mode="c", description="d")
-    again = resume_mode.Again(SimpleNamespace(calc_id=7), journal, row)
+    oqparam = SimpleNamespace(export_dir=str(datastore.parent))
+    again = resume_mode.Again(SimpleNamespace(calc_id=7, get_oqparam=lambda: oqparam), journal, row)
     try:
         resume_mode.begin(again, driver, changed, is_by_itself=True)
     finally:
@@ -89,14 +90,17 @@ def begin(journal: JobJournal, datastore: Path, driver: Any, changed: list[str])
 def test_first_try_is_removed_when_the_job_is_reopened(
     journal: JobJournal, datastore: Path, changed: list[str], count: int
 ) -> None:
-    """All three of its files, which the engine would read; the outcomes too, if they cannot be used."""
+    """All its files, which the engine would read or people find; the outcomes too, if they cannot be used."""
     driver = FakeDriver(datastore)
+    for number in (7, 70):  # of exports during which a driver was killed
+        (datastore.parent / f".quakegrid-export-{number}-abc").mkdir()
 
     begin(journal, datastore, driver, changed)
 
     assert driver.asked[:2] == [("reopen", 7, count), ("take up", 7)]
     assert driver.asked[-1].endswith(f"its journal has {count} outcomes of tasks")
     assert not list(datastore.parent.glob("calc_*"))
+    assert [path.name for path in datastore.parent.glob(".quakegrid*")] == [".quakegrid-export-70-abc"]
     assert journal.replayed_count == count
 
 
