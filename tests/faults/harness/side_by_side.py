@@ -48,5 +48,9 @@ def run_all(order: Order, seed_count: int, job_count: int) -> Iterator[tuple[Pat
             directory = Path(tempfile.mkdtemp(prefix="qgf"))
             work = functools.partial(run, replace(order, seed=seed), directory, is_alone=is_alone)
             futures[pool.submit(work)] = directory
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # begin none of those that wait
+            raise
