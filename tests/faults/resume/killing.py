@@ -8,7 +8,7 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,10 +91,14 @@ class Watched:
 
 def start(cluster: Cluster, case: Case, folder: Path, *options: object) -> Watched:
     """Start a calculation of several files, if the case has some, and open the journal of the first."""
-    jobs = prepare(case, folder)
+    job_inis = [job.job_ini for job in prepare(case, folder)]
+    return start_files(cluster, job_inis, folder / "exports", *options)
+
+
+def start_files(cluster: Cluster, job_inis: Sequence[Path], exports: Path, *options: object) -> Watched:
+    """Start a calculation of job files, and open the journal of the first."""
     last_id = max([0, *(int(path.stem) for path in _journals(cluster))])
-    argv = [*(job.job_ini for job in jobs), "--exports", "csv", "--export-dir", folder / "exports", *options]
-    running = cluster.start("run", *argv)
+    running = cluster.start("run", *job_inis, "--exports", "csv", "--export-dir", exports, *options)
     found: list[Path] = []
 
     def is_there() -> bool:
