@@ -46,6 +46,8 @@ MOST_HEAD_BYTES = 4 << 20
 # Larger inputs are compared by their size only.
 MOST_INPUT_BYTES = 256 << 20
 MOST_INPUTS = 1000
+# Of an input that is not there any more, in place of its contents.
+GONE = "gone"
 # Of HDF5.
 MOST_DIMENSIONS = 32
 # Of outputs that are inputs, or texts.
@@ -103,7 +105,7 @@ def write(datasets: Mapping[str, Any], inputs: Any, path: Path) -> None:
         first = MOST_NUMBERS - left
         places.append({"name": name, "shape": shape, "kind": kind, "count": count, "first": first})
         left -= count
-    head = {"inputs": _digests(inputs), "places": places, "left_out": max(0, len(datasets) - MOST_DATASETS)}
+    head = {"inputs": digests(inputs), "places": places, "left_out": max(0, len(datasets) - MOST_DATASETS)}
     with path.open("wb") as file:
         file.write(json.dumps(head).encode() + b"\n")
         for place in places:
@@ -171,8 +173,12 @@ def results_of(group: Any, exportable: Collection[str]) -> dict[str, Any]:
     return found
 
 
-def _digests(inputs: Any) -> dict[str, str]:
-    """The contents of input files in few characters, by the files' names."""
+def digests(inputs: Any) -> dict[str, str]:
+    """The contents of input files in few characters, by the files' names.
+
+    Args:
+        inputs: names of files, in lists and dictionaries, as the engine's parameters have them.
+    """
     paths = dict.fromkeys(itertools.islice(_files_in(inputs), MOST_INPUTS))
     return {name: _digest(path) for path, name in _short_names(paths).items()}
 
@@ -195,7 +201,7 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return f"{size} bytes, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
     except OSError:
-        return "gone"
+        return GONE
 
 
 def _files_in(value: Any) -> Iterator[Path]:
@@ -230,11 +236,12 @@ def compare(one_fd: int, other_fd: int) -> dict[str, Any]:
 
 
 def _other_texts(one: Mapping[str, str], other: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What differs, and what has gone on both sides: nobody knows whether that was the same."""
     names = sorted({*one, *other})
     return [
         {"name": name, "values": [one.get(name), other.get(name)]}
         for name in names
-        if one.get(name) != other.get(name)
+        if one.get(name) != other.get(name) or one.get(name) == GONE
     ]
 
 

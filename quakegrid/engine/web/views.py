@@ -164,6 +164,15 @@ def parameters(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any
     return {"paths": [str(path)]}
 
 
+def input_digests(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
+    """Write the contents of a calculation's inputs in few characters, by name, as a JSON file; its path."""
+    path = Path(folder, "inputs.json")
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        files = store["oqparam"].inputs
+    path.write_text(json.dumps(result_numbers.digests(files)))
+    return {"paths": [str(path)]}
+
+
 def numbers(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
     """Write what a calculation has computed as a file of numbers; its path."""
     path = Path(folder, "numbers")
@@ -258,6 +267,7 @@ FILES: dict[str, Callable[..., dict[str, Any]]] = {
     "picture": picture,
     "drawing": drawing,
     "parameters": parameters,
+    "inputs": input_digests,
     "numbers": numbers,
     "datastore": whole_datastore,
     "available_gsims": facts.available_gsims,

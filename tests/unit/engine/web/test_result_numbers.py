@@ -94,6 +94,9 @@ def test_inputs_are_compared_by_their_contents(tmp_path: Path) -> None:
 
     assert [each["name"] for each in found] == ["gone.xml", "sites.csv"]
     assert found[0]["values"] == [None, "gone"]
+    assert differ(tmp_path, {}, {}, [others, others])["inputs"] == [
+        {"name": "gone.xml", "values": ["gone", "gone"]}
+    ]
     assert found[1]["values"][0].startswith("1 bytes, SHA-256 6b86b273")
 
 
