@@ -147,7 +147,7 @@ def _title(found: JobReport) -> str:
 
 
 def _print_report(found: JobReport) -> None:
-    click.echo(f"{_title(found)}{', still running' if found.is_running else ''}")
+    click.echo(f"{_title(found)}{', still executing' if found.is_running else ''}")
     shares = (
         ("used", found.used_s),
         ("lost", found.lost_s),

@@ -413,7 +413,7 @@ def test_agent_stops_in_one_deadline_whoever_does_not_listen(node: Node, tmp_pat
 
 
 def test_agent_that_is_stopped_says_goodbye(node: Node) -> None:
-    """The fleet knows at once that it gives no cores, not after `node_timeout`; another agent may take over."""
+    """The fleet knows at once that it gives no cores, not after `node_timeout`; the next agent serves."""
     with contextlib.closing(BrokerClient(node.settings)) as broker:
         wait_until(lambda: broker.status().nodes[0].is_up)
 

@@ -247,7 +247,7 @@ def test_jobs_of_a_revoked_person_end_if_the_admin_says_so(settings: Settings, m
     assert [job.state.value for job in found] == ["aborted", "aborted", "failed", "created"]
     assert found[0].state_reason == f"aborted by {getpass.getuser()}, with all of evan"
     assert master("user", "revoke", "evan", "--end-jobs")[1].endswith(
-        "nothing of evan was executing or queued\n"
+        "nothing of evan was executing or submitted\n"
     )
 
 

@@ -65,7 +65,7 @@ SHARED = dataclasses.replace(
     FLEET,
     sessions=(
         session(1, "anna", core_count=1, running_count=1),
-        session(2, "anna", state="queued", wait_reason=WAITING),
+        session(2, "anna", state="submitted", wait_reason=WAITING),
         session(3, "ben", core_count=2, running_count=2),
         session(4, "ben"),
     ),
@@ -86,7 +86,7 @@ def test_status_has_users_and_why_their_jobs_wait(
 ) -> None:
     """As a table that fits 80 columns, and in JSON."""
     settings = config.load_settings(tmp_path, {})
-    many = [session(each, "anna", state="queued", wait_reason=WAITING) for each in range(10, 17)]
+    many = [session(each, "anna", state="submitted", wait_reason=WAITING) for each in range(10, 17)]
     found = dataclasses.replace(SHARED, sessions=(*SHARED.sessions, *many))
 
     status._print(settings, "table", [], found)
