@@ -278,10 +278,17 @@ def _print(
     if found.sessions:
         render.print_listing(output, persons(found), PERSON_COLUMNS, spare=("waiting_count", "running_count"))
         click.echo()
-        render.print_listing(output, found.sessions, SESSION_COLUMNS, spare=SPARE_OF_SESSIONS)
+        rows = [_session_row(session) for session in found.sessions]
+        render.print_listing(output, rows, SESSION_COLUMNS, spare=SPARE_OF_SESSIONS)
         _print_waits(found)
         click.echo()
     render.print_listing(output, found.lanes, LANE_COLUMNS, cut="error")
+
+
+def _session_row(session: fleet.SessionStatus) -> dict[str, Any]:
+    """A session as a table shows it: by its jobs, or by its own id if it has none, as that of a program."""
+    row = {field: getattr(session, field) for field in SESSION_COLUMNS}
+    return row | {"job_ids": session.job_ids or f"session {session.session_id}"}
 
 
 def _web_door(settings: Settings, services: list[ServiceStatus]) -> WebDoor | None:

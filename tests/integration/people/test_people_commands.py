@@ -134,7 +134,7 @@ def test_person_uses_the_cluster_without_its_key(
     assert found(quakegrid("jobs", "show", "-1", "--output", "json"))["id"] == own
     status = found(quakegrid("status", "--output", "json"))
     assert (status["is_up"], status["services"]) == (True, [])
-    assert quakegrid("abort", "-1")[1] == f"job {own} was not running\n"
+    assert quakegrid("abort", "-1")[1] == f"job {own} was not executing\n"
     out, err, code = quakegrid("abort", str(other), "--yes")
     assert (out, code) == ("", 1)
     assert err == (

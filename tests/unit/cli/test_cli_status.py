@@ -72,6 +72,19 @@ SHARED = dataclasses.replace(
 )
 
 
+def test_status_names_the_session_of_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the number that `abort`, `report` and `explain` take; one with jobs by these."""
+    sessions = (session(1764000000000, "anna", job_ids=()), session(5, "ben"))
+
+    status._print(
+        config.load_settings(tmp_path, {}), "table", [], dataclasses.replace(SHARED, sessions=sessions)
+    )
+
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("session 1764000000000  anna  executing") for line in lines)
+    assert any(line.split()[:3] == ["5", "ben", "executing"] for line in lines)
+
+
 def test_users_are_counted_over_their_sessions() -> None:
     """Who has most cores comes first."""
     ben, anna = status.persons(SHARED)
