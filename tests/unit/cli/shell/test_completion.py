@@ -44,6 +44,66 @@ def test_bash_completes_commands_and_leaves_files_to_itself(tmp_path: Path) -> N
     assert "-o bashdefault -o default" in CliRunner().invoke(completion.completion, ["bash"]).stdout
 
 
+ZSH = """
+zmodload zsh/zpty
+zpty shell {zsh} -f -i
+zpty -w shell "PROMPT=; cd {folder}; source {script}; bindkey -e; echo read''y"
+while zpty -r shell line && [[ $line != *ready* ]]; do :; done
+zpty -n -w shell $'{words}\\t\\x01echo \\x27<\\x05>\\x27\\n'
+while zpty -r shell line && [[ $line != (\\<*\\>*) ]]; do :; done
+print -r -- $line
+"""
+
+
+def completed_by_zsh(words: str, folder: Path) -> str:
+    """The line that stands in an interactive zsh, new and without settings, after a press of Tab."""
+    script = folder / "completion"
+    script.write_text(CliRunner().invoke(completion.completion, ["zsh"]).stdout)
+    zsh = shutil.which("zsh")
+    code = ZSH.format(zsh=zsh, folder=folder, script=script, words=words)
+    done = in_shell(["zsh", "-f", "-c", code], folder)
+    return done.strip().removeprefix("<").removesuffix(">").rstrip()
+
+
+def completed_by_fish(words: str, folder: Path) -> list[str]:
+    """What fish offers, without its descriptions."""
+    script = CliRunner().invoke(completion.completion, ["fish"]).stdout
+    done = in_shell(["fish", "--no-config", "-c", f"{script}\ncomplete --do-complete '{words}'"], folder)
+    return [line.partition("\t")[0] for line in done.splitlines()]
+
+
+def in_shell(command: list[str], folder: Path) -> str:
+    """What a shell prints that finds our programs and has an empty home."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "HOME": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
+def test_zsh_completes_commands_and_leaves_files_to_itself(tmp_path: Path) -> None:
+    """A press of Tab in a shell whose completion was not set up."""
+    (tmp_path / "job_hazard.ini").touch()
+
+    assert completed_by_zsh("quakegrid comp", tmp_path) == "quakegrid completion"
+    assert completed_by_zsh("quakegrid run jo", tmp_path) == "quakegrid run job_hazard.ini"
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+def test_fish_completes_commands_and_leaves_files_to_itself(tmp_path: Path) -> None:
+    """As it offers them to a person."""
+    (tmp_path / "job_hazard.ini").touch()
+
+    assert completed_by_fish("quakegrid comp", tmp_path) == ["completion"]
+    assert completed_by_fish("quakegrid run jo", tmp_path) == ["job_hazard.ini"]
+
+
 @pytest.mark.parametrize("shell", completion.SHELLS)
 @pytest.mark.parametrize("program", completion.PROGRAMS)
 def test_each_shell_has_a_script(shell: str, program: str) -> None:
