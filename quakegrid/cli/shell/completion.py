@@ -16,7 +16,7 @@ CHANGES = {
 
     for type key""",
         "    compdef ": """\
-    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }
     compdef """,
     },
     "fish": {
@@ -25,7 +25,9 @@ CHANGES = {
         __fish_complete_path (commandline -t);
     end;
 
-    for completion in"""
+    for completion in""",
+        # Descriptions have commas, too.
+        'string split "," $completion': 'string split --max 1 "," $completion',
     },
 }
 PROGRAMS = {"quakegrid": "_QUAKEGRID_COMPLETE", "agentctl": "_AGENTCTL_COMPLETE"}

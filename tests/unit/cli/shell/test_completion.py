@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +18,7 @@ from click.testing import CliRunner
 from quakegrid.cli.shell import completion
 
 PROGRAM = Path(sys.executable).with_name("quakegrid")
+TIMEOUT_S = 60
 
 
 def completed(words: str, folder: Path) -> list[str]:
@@ -44,25 +49,35 @@ def test_bash_completes_commands_and_leaves_files_to_itself(tmp_path: Path) -> N
     assert "-o bashdefault -o default" in CliRunner().invoke(completion.completion, ["bash"]).stdout
 
 
-ZSH = """
-zmodload zsh/zpty
-zpty shell {zsh} -f -i
-zpty -w shell "PROMPT=; cd {folder}; source {script}; bindkey -e; echo read''y"
-while zpty -r shell line && [[ $line != *ready* ]]; do :; done
-zpty -n -w shell $'{words}\\t\\x01echo \\x27<\\x05>\\x27\\n'
-while zpty -r shell line && [[ $line != (\\<*\\>*) ]]; do :; done
-print -r -- $line
-"""
-
-
 def completed_by_zsh(words: str, folder: Path) -> str:
     """The line that stands in an interactive zsh, new and without settings, after a press of Tab."""
-    script = folder / "completion"
+    script = folder / "completion.zsh"
     script.write_text(CliRunner().invoke(completion.completion, ["zsh"]).stdout)
-    zsh = shutil.which("zsh")
-    code = ZSH.format(zsh=zsh, folder=folder, script=script, words=words)
-    done = in_shell(["zsh", "-f", "-c", code], folder)
-    return done.strip().removeprefix("<").removesuffix(">").rstrip()
+    # After Tab the keys put a command before the line, which prints it.
+    keys = f"cd {folder}; source {script}; print re''ady\n", f"{words}\t\x01print -r -- \x05\n"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environ = {**environment(folder), "TERM": "dumb"}
+        os.execve(str(shutil.which("zsh")), ["zsh", "-f", "-i"], environ)
+    try:
+        os.write(terminal, keys[0].encode())
+        shown_until(terminal, "\nready\r\n")
+        os.write(terminal, keys[1].encode())
+        return shown_until(terminal, r"\n(quakegrid [^\r]*)\r\n")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def shown_until(terminal: int, pattern: str) -> str:
+    """Read what a terminal shows until it has this; gives the first group, or all."""
+    shown = ""
+    while (found := re.search(pattern, shown)) is None:
+        readable, _, _ = select.select([terminal], [], [], TIMEOUT_S)
+        assert readable, f"nothing more came after {shown!r}"
+        shown += os.read(terminal, 1 << 16).decode(errors="replace")
+    return found[found.re.groups].rstrip()
 
 
 def completed_by_fish(words: str, folder: Path) -> list[str]:
@@ -73,17 +88,22 @@ def completed_by_fish(words: str, folder: Path) -> list[str]:
 
 
 def in_shell(command: list[str], folder: Path) -> str:
-    """What a shell prints that finds our programs and has an empty home."""
+    """What a shell prints."""
     done = subprocess.run(
         command,
-        env={**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "HOME": str(folder)},
+        env=environment(folder),
         cwd=folder,
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=TIMEOUT_S,
     )
     return done.stdout
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """That of a shell that finds our programs and has an empty home."""
+    return {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "HOME": str(folder)}
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
