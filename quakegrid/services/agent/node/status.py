@@ -74,8 +74,11 @@ def describe(
 
 
 def say_goodbye(status: nodes_pb2.AgentStatus) -> None:
-    """Change a status to that of an agent that ends its children and then itself: it gives no cores."""
-    status.core_count = 0
+    """Change a status to that of an agent that ends its children and then itself: it starts no workers.
+
+    The broker uses no cores of a node whose template has failed.
+    """
+    status.is_short_of_memory = False  # which would be told, too
     status.template_kind = agents.TEMPLATE_KINDS[TemplateKind.FAILED]
     status.template_state = status.template_reason = STOPPED_WORDS
 
