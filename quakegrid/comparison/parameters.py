@@ -10,8 +10,8 @@ from dataclasses import dataclass
 OWN = frozenset({"base_path", "description", "export_dir", "exports", "hdf5path", "inputs", "job_ini"})
 
 
-# In place of the contents of an input that is not there any more.
-GONE = "gone"
+# In place of the contents of an input that is not there any more, or not what was read.
+UNKNOWN = frozenset({"gone", "changed since the calculation began"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def differing(left: Mapping[str, str], right: Mapping[str, str]) -> list[Paramet
 def differing_inputs(left: Mapping[str, str], right: Mapping[str, str]) -> list[ParameterDifference]:
     """The inputs whose contents differ, by name.
 
-    What has gone on both sides is among them: nobody knows whether it was the same.
+    What has gone or was changed on both sides is among them: nobody knows whether it was the same.
 
     Args:
         left: name of a file to its contents in few characters, of one calculation.
@@ -46,4 +46,4 @@ def differing_inputs(left: Mapping[str, str], right: Mapping[str, str]) -> list[
     """
     names = sorted(left.keys() | right.keys())
     found = (ParameterDifference(name, left.get(name), right.get(name)) for name in names)
-    return [each for each in found if each.left != each.right or each.left == GONE]
+    return [each for each in found if each.left != each.right or each.left in UNKNOWN]
