@@ -85,6 +85,21 @@ def test_status_names_the_session_of_a_program(tmp_path: Path, capsys: pytest.Ca
     assert any(line.split()[:3] == ["5", "ben", "executing"] for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("is_master", "names"), [(True, ["dbserver", "broker", "agent", "web"]), (False, ["agent"])]
+)
+def test_services_that_do_not_run_are_listed_where_they_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_master: bool, names: list[str]
+) -> None:
+    """A node has an agent; the others are its master's."""
+    monkeypatch.setattr(status.own_addresses, "is_own", lambda _host: is_master)
+
+    found = status.service_statuses(config.load_settings(tmp_path, {}))
+
+    assert [each.service for each in found] == names
+    assert not any(each.is_up for each in found)
+
+
 def test_users_are_counted_over_their_sessions() -> None:
     """Who has most cores comes first."""
     ben, anna = status.persons(SHARED)
