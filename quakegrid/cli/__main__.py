@@ -90,7 +90,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "plot": Entry("results.plot", "plot", "Draw the results of a calculation into files."),
         "report": Entry("report", "report", "Show where the cores' time went during a calculation."),
         "explain": Entry("report", "explain", "Say why a job failed, waits, is slow, or ran a task again."),
-        "abort": Entry("abort", "abort", "Abort jobs, wherever they run."),
+        "abort": Entry("abort", "abort", "Abort jobs, wherever they run, and sessions of programs."),
     },
 }
 ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

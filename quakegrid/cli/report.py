@@ -6,14 +6,16 @@ Gets the records and prints the result; `quakegrid.reports` computes it.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 
 from quakegrid import errors
 from quakegrid.cli import options
-from quakegrid.cli.views import render, widths
+from quakegrid.cli.views import render, transfer, widths
 from quakegrid.cli.views.render import say
 from quakegrid.clients import broker as fleet
 from quakegrid.clients.dbserver import own_jobs
@@ -25,6 +27,7 @@ from quakegrid.reports.task_history import TaskHistory
 from quakegrid.settings.config import Settings
 
 FIGURE_STEPS = 1000
+_MINUTE_S = 60.0
 _HOUR_S = 3600.0
 
 
@@ -40,7 +43,7 @@ _HOUR_S = 3600.0
 def report(number: int, png: Path | None, output: str) -> None:
     """Show where the cores' time went during a calculation.
 
-    ID is a job (negative: the nth last of yours) or a session as `quakegrid status --output json` names it.
+    ID is a job (negative: the nth last of yours) or a session as `quakegrid status` names it.
     """
     settings = options.client_settings()
     number = _job_id(settings, number)
@@ -68,7 +71,7 @@ def report(number: int, png: Path | None, output: str) -> None:
 def explain(number: int, output: str) -> None:
     """Say why a job failed, waits, is slow, or ran a task again.
 
-    ID is a job (negative: the nth last of yours) or a session.
+    ID is a job (negative: the nth last of yours) or a session as `quakegrid status` names it.
     """
     settings = options.client_settings()
     number = _job_id(settings, number)
@@ -147,7 +150,7 @@ def _title(found: JobReport) -> str:
 
 
 def _print_report(found: JobReport) -> None:
-    click.echo(f"{_title(found)}{', still running' if found.is_running else ''}")
+    click.echo(f"{_title(found)}{', still executing' if found.is_running else ''}")
     shares = (
         ("used", found.used_s),
         ("lost", found.lost_s),
@@ -166,65 +169,76 @@ def _print_report(found: JobReport) -> None:
     )
     if found.is_running:
         click.echo("Tasks that are running now count when they are done.")
-    facts = {
-        "wall time, s": found.wall_s,
-        "workers": found.worker_count,
-        "tasks": found.task_count,
-        "retries": found.retry_count,
-        "outcomes dropped": found.dropped_count,
-        "stragglers": found.straggler_count,
-        "tail, s": found.tail_s,
-        "waiting for the driver, s": found.driver_s,
-        "fetching and unpickling, s": found.load_s,
-        "sent to workers, MiB": found.in_bytes / 2**20,
-        "sent back, MiB": found.out_bytes / 2**20,
-        "peak memory of a worker, MiB": found.peak_memory_bytes / 2**20,
-    }
-    if found.omitted_count:
-        facts["without a record"] = found.omitted_count
     click.echo()
+    facts = _facts(found)
+    width = max(map(len, facts)) + 2
     for name, value in facts.items():
-        click.echo(f"{name:<30}{render.cell(value)}")
+        click.echo(f"{name:<{width}}{value}")
     _print_tables(found)
 
 
+def _facts(found: JobReport) -> dict[str, str]:
+    """Labels and texts; counts of what should not happen are left out when there is nothing of it."""
+    rare = {
+        "retries": found.retry_count,
+        "outcomes dropped": found.dropped_count,
+        "stragglers": found.straggler_count,
+        "without a record": found.omitted_count,
+    }
+    return {
+        "wall time": _time(found.wall_s),
+        "workers": str(found.worker_count),
+        "tasks": str(found.task_count),
+        **{name: str(count) for name, count in rare.items() if count},
+        "tail": _time(found.tail_s),
+        "waiting for the driver": _time(found.driver_s),
+        "fetching and unpickling": _time(found.load_s),
+        "sent to workers": transfer.bytes_text(found.in_bytes),
+        "sent back": transfer.bytes_text(found.out_bytes),
+        "peak memory of a worker": transfer.bytes_text(found.peak_memory_bytes),
+    }
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < _MINUTE_S else render.short_time(seconds)
+
+
 def _print_tables(found: JobReport) -> None:
-    listings = (
-        (
-            found.operations,
-            {
-                "operation": "operation",
-                "task_count": "tasks",
-                "total_s": "total, s",
-                "median_s": "median, s",
-                "max_s": "longest, s",
-                "load_s": "unpickling, s",
-                "straggler_count": "stragglers",
-            },
-        ),
-        (
-            found.stragglers,
-            {
-                "task_id": "straggler",
-                "operation": "operation",
-                "node": "node",
-                "duration_s": "took, s",
-                "median_s": "median, s",
-            },
-        ),
-        (
-            found.retries,
-            {
-                "task_id": "lost task",
-                "attempt": "attempt",
-                "operation": "operation",
-                "node": "node",
-                "lost_s": "lost, s",
-                "worker_reason": "how its worker ended",
-            },
-        ),
-    )
-    for items, columns in listings:
-        if items:
-            click.echo()
-            render.print_listing("table", items, columns)
+    """Tables of those things that there are, as wide as the terminal at most."""
+    if found.operations:
+        columns = {
+            "operation": "operation",
+            "task_count": "tasks",
+            "total_s": "total, s",
+            "median_s": "median, s",
+            "max_s": "longest, s",
+            "load_s": "unpickling, s",
+            "straggler_count": "stragglers",
+        }
+        _print_table(
+            found.operations, columns, spare=("load_s", "straggler_count", "total_s"), cut="operation"
+        )
+    if found.stragglers:
+        columns = {
+            "task_id": "straggler",
+            "operation": "operation",
+            "node": "node",
+            "duration_s": "took, s",
+            "median_s": "median, s",
+        }
+        _print_table(found.stragglers, columns, spare=("median_s",), cut="operation")
+    if found.retries:
+        columns = {
+            "task_id": "lost task",
+            "attempt": "attempt",
+            "operation": "operation",
+            "node": "node",
+            "lost_s": "lost, s",
+            "worker_reason": "how its worker ended",
+        }
+        _print_table(found.retries, columns, spare=(), cut="worker_reason")
+
+
+def _print_table(items: Sequence[Any], columns: Mapping[str, str], *, spare: Sequence[str], cut: str) -> None:
+    click.echo()
+    render.print_listing("table", items, columns, spare=spare, cut=cut)

@@ -24,7 +24,8 @@ from quakegrid.clients import broker as fleet
 from quakegrid.doctor import web_door
 from quakegrid.doctor.checks.web_checks import WebDoor
 from quakegrid.jobs import terminal_text
-from quakegrid.machine import local_services, service_files
+from quakegrid.machine import local_services, own_addresses, service_files
+from quakegrid.reports import explanations
 from quakegrid.settings import installation
 from quakegrid.settings.config import Settings
 
@@ -65,7 +66,7 @@ SPARE_OF_SESSIONS = ("pid", "lane_port", "requeued_count", "failed_count", "done
 PERSON_COLUMNS = {
     "user_name": "user",
     "executing_count": "executing",
-    "queued_count": "queued",
+    "submitted_count": "submitted",
     "core_count": "cores",
     "core_share": "share",
     "running_count": "tasks running",
@@ -99,13 +100,13 @@ class ServiceStatus:
 class PersonStatus:
     """What one user has of the cluster now.
 
-    `executing_count` and `queued_count` are sessions; `core_share` is the part of the cores of all nodes, at
-    most 1; `running_count` and `waiting_count` are tasks.
+    `executing_count` and `submitted_count` are sessions; `core_share` is the part of the cores of all nodes,
+    at most 1; `running_count` and `waiting_count` are tasks.
     """
 
     user_name: str
     executing_count: int
-    queued_count: int
+    submitted_count: int
     core_count: int
     core_share: float
     running_count: int
@@ -119,8 +120,9 @@ class PersonStatus:
 def status(watch: bool, output: str) -> None:
     """Show services, nodes, users, sessions and lanes.
 
-    Ends with exit code 0 if everything is up and with 3 if the cluster is not running. With --watch it
-    goes on through restarts of the cluster; json is then one document a line.
+    Ends with exit code 0 if the broker answers and no service of this machine is in trouble, otherwise with
+    3. Nodes that are not up do not count. With --watch it goes on through restarts of the cluster; json is
+    then one document a line.
     """
     settings = options.client_settings()
     services = service_statuses(settings)
@@ -159,8 +161,15 @@ def service_statuses(settings: Settings) -> list[ServiceStatus]:
         return []
     records = local_services.running(settings)
     troubles = health.troubles(settings, records)
-    names = (name for name in service_files.ALL_SERVICES if name != "web" or settings.web_port)
+    names = [name for name in service_files.ALL_SERVICES if name in records or _belongs_here(name, settings)]
     return [_service_status(name, records.get(name), troubles.get(name, "")) for name in names]
+
+
+def _belongs_here(service: str, settings: Settings) -> bool:
+    """Whether a service that does not run should: a node has an agent, and only a master has the others."""
+    if service == "agent":
+        return True
+    return own_addresses.is_own(settings.dbserver_host) and (service != "web" or settings.web_port > 0)
 
 
 def _service_status(service: str, record: service_files.ServiceFile | None, trouble: str) -> ServiceStatus:
@@ -269,10 +278,17 @@ def _print(
     if found.sessions:
         render.print_listing(output, persons(found), PERSON_COLUMNS, spare=("waiting_count", "running_count"))
         click.echo()
-        render.print_listing(output, found.sessions, SESSION_COLUMNS, spare=SPARE_OF_SESSIONS)
+        rows = [_session_row(session) for session in found.sessions]
+        render.print_listing(output, rows, SESSION_COLUMNS, spare=SPARE_OF_SESSIONS)
         _print_waits(found)
         click.echo()
     render.print_listing(output, found.lanes, LANE_COLUMNS, cut="error")
+
+
+def _session_row(session: fleet.SessionStatus) -> dict[str, Any]:
+    """A session as a table shows it: by its jobs, or by its own id if it has none, as that of a program."""
+    row = {field: getattr(session, field) for field in SESSION_COLUMNS}
+    return row | {"job_ids": session.job_ids or f"session {session.session_id}"}
 
 
 def _web_door(settings: Settings, services: list[ServiceStatus]) -> WebDoor | None:
@@ -291,12 +307,12 @@ def persons(found: fleet.FleetStatus) -> list[PersonStatus]:
 
 
 def _person(user_name: str, sessions: list[fleet.SessionStatus], core_count: int) -> PersonStatus:
-    queued_count = sum(session.state == "queued" for session in sessions)
+    submitted_count = sum(session.state == explanations.SUBMITTED for session in sessions)
     have = sum(session.core_count for session in sessions)
     return PersonStatus(
         user_name=user_name,
-        executing_count=len(sessions) - queued_count,
-        queued_count=queued_count,
+        executing_count=len(sessions) - submitted_count,
+        submitted_count=submitted_count,
         core_count=have,
         core_share=round(have / core_count, 3) if core_count else 0.0,
         running_count=sum(session.running_count for session in sessions),

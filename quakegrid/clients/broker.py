@@ -204,6 +204,8 @@ class BrokerClient:
     def abort_job(self, job_id: int) -> bool:
         """Abort a job wherever it runs; returns False if no session of it was open.
 
+        Args:
+            job_id: of the job, or of a session.
         Raises:
             PeerUnreachableError: the broker does not answer.
             NotFoundError: there is no such job.
@@ -212,7 +214,7 @@ class BrokerClient:
         return self.connection.call(self._stub.AbortJob, request, ABORT_TIMEOUT_S).was_running
 
     def end_sessions(self, person: str) -> tuple[list[int], int]:
-        """Abort all that executes or is queued for a person; returns the jobs, and how many sessions it was.
+        """Abort all that is executing or submitted for a person; returns the jobs, and how many sessions.
 
         Raises:
             PeerUnreachableError: the broker does not answer.

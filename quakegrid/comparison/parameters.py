@@ -1,4 +1,4 @@
-"""Which parameters of two calculations differ: on the command line and on the page."""
+"""Which parameters and inputs of two calculations differ: on the command line and on the page."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # What a calculation is called, and where its files were: this changes no result. The contents of inputs are
-# compared by themselves, where a datastore is at hand.
+# compared by themselves.
 OWN = frozenset({"base_path", "description", "export_dir", "exports", "hdf5path", "inputs", "job_ini"})
+
+
+# In place of the contents of an input that is not there any more, or not what was read.
+UNKNOWN = frozenset({"gone", "changed since the calculation began"})
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterDifference:
-    """A parameter that two calculations do not have in common; None where one does not have it."""
+    """A parameter or input that two calculations do not have in common; None where one does not have it."""
 
     name: str
     left: str | None
@@ -29,3 +33,17 @@ def differing(left: Mapping[str, str], right: Mapping[str, str]) -> list[Paramet
     names = sorted((left.keys() | right.keys()) - OWN)
     found = (ParameterDifference(name, left.get(name), right.get(name)) for name in names)
     return [each for each in found if each.left != each.right]
+
+
+def differing_inputs(left: Mapping[str, str], right: Mapping[str, str]) -> list[ParameterDifference]:
+    """The inputs whose contents differ, by name.
+
+    What has gone or was changed on both sides is among them: nobody knows whether it was the same.
+
+    Args:
+        left: name of a file to its contents in few characters, of one calculation.
+        right: of the other.
+    """
+    names = sorted(left.keys() | right.keys())
+    found = (ParameterDifference(name, left.get(name), right.get(name)) for name in names)
+    return [each for each in found if each.left != each.right or each.left in UNKNOWN]

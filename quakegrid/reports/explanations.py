@@ -19,6 +19,8 @@ NOTABLE_S = 1.0
 SHOWN = 5
 # How long a session may execute without a task before those that wait behind it are told.
 NOTABLE_UNUSED_S = 30
+# The state of a session that waits for its turn; it is that of its jobs.
+SUBMITTED = JobState.SUBMITTED.value
 
 
 def explain(
@@ -80,8 +82,8 @@ def _now(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
     if not core_count:
         yield from _no_cores(fleet)
     yield from _left_out(fleet, session)
-    if session.state == "queued":
-        yield from _queued(fleet, session)
+    if session.state == SUBMITTED:
+        yield from _submitted(fleet, session)
     elif session.running_count:
         yield from _running(session)
         if stage := stage_of(session):
@@ -120,8 +122,8 @@ def _no_cores(fleet: FleetStatus) -> Iterator[str]:
 def _running(session: SessionStatus) -> Iterator[str]:
     """How far a session with running tasks is."""
     yield (
-        f"It runs: {_count(session.running_count, 'task')} on {_count(session.worker_count, 'worker')}, "
-        f"{session.queued_count} queued, {session.done_count} done."
+        f"It is executing: {_count(session.running_count, 'task')} on "
+        f"{_count(session.worker_count, 'worker')}, {session.queued_count} queued, {session.done_count} done."
     )
     if session.queued_count == 0 and session.running_count < session.worker_count:
         yield (
@@ -153,16 +155,16 @@ def _leaves_out(node: NodeStatus, session: SessionStatus) -> bool:
     return any(each.session_id == session.session_id for each in node.left_out)
 
 
-def _queued(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
+def _submitted(fleet: FleetStatus, session: SessionStatus) -> Iterator[str]:
     """For whose jobs a session waits, and which of them may keep it waiting long."""
     ahead = _ahead(fleet, session)
     names = _listed([_whose(each) for each in ahead]) or "others"
     if session.wait_reason:
         limit = "[broker] max_jobs_per_user in openquake.cfg"
-        yield f"It waits: {session.wait_reason} ({names}); the limit is {limit}."
+        yield f"It is submitted, and waits: {session.wait_reason} ({names}); the limit is {limit}."
     else:
         limit = "serialize_jobs in openquake.cfg"
-        yield f"It waits for its turn behind {names}: {limit} bounds how many execute."
+        yield f"It is submitted, and waits for its turn behind {names}: {limit} bounds how many execute."
     for each in ahead:
         if each.job_ids and each.unused_s >= NOTABLE_UNUSED_S:
             yield (

@@ -1,9 +1,4 @@
-"""The cluster as Python programs see it: one that runs already, or one of this program's own.
-
->>> with LocalCluster(cores=2) as cluster, cluster.executor() as executor:
-...     print(sum(executor.map(pow, range(4), [2] * 4)))
-14
-"""
+"""The cluster as Python programs see it: one that runs already, or one of this program's own."""
 
 from __future__ import annotations
 
@@ -34,6 +29,12 @@ _START_ATTEMPTS = 3
 
 class Cluster:
     """A cluster that runs; finds `openquake.cfg`, or a credential, as the command line does.
+
+    >>> with Cluster() as cluster:  # doctest: +SKIP
+    ...     job = cluster.run("job.ini").wait()
+    ...     curves = job.dataframe("hcurves")
+
+    As a context manager it waits for what its executors run; Ctrl-C ends that at once.
 
     Args:
         state_dir: of the cluster of this machine; None takes the usual one.
@@ -83,6 +84,10 @@ class Cluster:
 
         With a credential the inputs go to the master, only those that it has not.
 
+        >>> job = cluster.run("job.ini", params={"truncation_level": 3})  # doctest: +SKIP
+        >>> job.wait().state  # doctest: +SKIP
+        'complete'
+
         Args:
             job_ini: the job file.
             params: values that take the place of those of the job file.
@@ -108,6 +113,10 @@ class Cluster:
 
     def executor(self, max_workers: int | None = None, **options: Unpack[ExecutorOptions]) -> ClusterExecutor:
         """A new executor with workers of its own; see `ExecutorOptions` for its options.
+
+        >>> with cluster.executor(max_workers=1) as executor:
+        ...     list(executor.map(abs, [-3, 1, -2]))
+        [3, 1, 2]
 
         Raises:
             PeerUnreachableError: the cluster is not running.
@@ -167,6 +176,10 @@ class Cluster:
 
 class LocalCluster(Cluster):
     """A cluster of this program's own: started here, on free ports, and gone with the program.
+
+    >>> with LocalCluster(cores=2) as cluster, cluster.executor() as executor:
+    ...     print(sum(executor.map(pow, range(4), [2] * 4)))
+    14
 
     It needs no engine, no configuration file and no services; those of the user are neither read nor
     disturbed.

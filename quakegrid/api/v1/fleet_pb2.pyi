@@ -363,6 +363,7 @@ class AbortJobRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
+    """A job, or a session (whose ids are far above those of jobs): that of a program has no job."""
     user_name: _builtins.str
     """Who asks, for the job's log."""
     def __init__(
@@ -973,12 +974,12 @@ class SessionStatus(_message.Message):
     session_id: _builtins.int
     user_name: _builtins.str
     state: _builtins.str
-    """"queued" or "executing"."""
+    """As of its jobs: "submitted" while it waits for its turn, then "executing"."""
     host: _builtins.str
     """Node and process id of the driver."""
     pid: _builtins.int
     lane_port: _builtins.int
-    """0 while it is queued."""
+    """0 while it waits for its turn."""
     worker_count: _builtins.int
     queued_count: _builtins.int
     """Tasks that wait now, and tasks that a worker has now."""

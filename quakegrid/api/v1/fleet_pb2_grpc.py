@@ -112,8 +112,8 @@ class FleetServicer:
     """
 
     def AbortJob(self, request, context):
-        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
-        or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
+        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that is executing
+        or submitted needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
         NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,7 +121,7 @@ class FleetServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EndSessions(self, request, context):
-        """Called by command lines of admins. Aborts all that executes or is queued for a person: their jobs get the status
+        """Called by command lines of admins. Aborts all that is executing or submitted for a person: their jobs get the status
         `aborted`, and no process is left. Answers when that is so. Idempotent. INVALID_ARGUMENT: nobody can be called so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -34,12 +34,12 @@ class FleetStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FleetAsyncStub: ...
     AbortJob: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.AbortJobRequest, _fleet_pb2.AbortJobResponse]
-    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
-    or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
+    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that is executing
+    or submitted needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
     NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
     """
     EndSessions: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.EndSessionsRequest, _fleet_pb2.EndSessionsResponse]
-    """Called by command lines of admins. Aborts all that executes or is queued for a person: their jobs get the status
+    """Called by command lines of admins. Aborts all that is executing or submitted for a person: their jobs get the status
     `aborted`, and no process is left. Answers when that is so. Idempotent. INVALID_ARGUMENT: nobody can be called so.
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.GetStatusRequest, _fleet_pb2.GetStatusResponse]
@@ -96,12 +96,12 @@ class FleetAsyncStub(FleetStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AbortJob: _aio.UnaryUnaryMultiCallable[_fleet_pb2.AbortJobRequest, _fleet_pb2.AbortJobResponse]  # type: ignore[assignment]
-    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
-    or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
+    """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that is executing
+    or submitted needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
     NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
     """
     EndSessions: _aio.UnaryUnaryMultiCallable[_fleet_pb2.EndSessionsRequest, _fleet_pb2.EndSessionsResponse]  # type: ignore[assignment]
-    """Called by command lines of admins. Aborts all that executes or is queued for a person: their jobs get the status
+    """Called by command lines of admins. Aborts all that is executing or submitted for a person: their jobs get the status
     `aborted`, and no process is left. Answers when that is so. Idempotent. INVALID_ARGUMENT: nobody can be called so.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_fleet_pb2.GetStatusRequest, _fleet_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -161,8 +161,8 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.AbortJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.AbortJobResponse, _abc.Awaitable[_fleet_pb2.AbortJobResponse]]:
-        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that executes
-        or is queued needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
+        """Called by command lines. Aborts jobs wherever they are: status `aborted`, no process left. A job that is executing
+        or submitted needs no dbserver for that; it gets its status when the dbserver is back. Idempotent.
         NOT_FOUND: there is no such job. ABORTED: it is not executing, and the dbserver does not answer.
         """
 
@@ -172,7 +172,7 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.EndSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.EndSessionsResponse, _abc.Awaitable[_fleet_pb2.EndSessionsResponse]]:
-        """Called by command lines of admins. Aborts all that executes or is queued for a person: their jobs get the status
+        """Called by command lines of admins. Aborts all that is executing or submitted for a person: their jobs get the status
         `aborted`, and no process is left. Answers when that is so. Idempotent. INVALID_ARGUMENT: nobody can be called so.
         """
 

@@ -442,7 +442,9 @@ class AgentStatus(_message.Message):
     core_count: _builtins.int
     """Cores that the node gives: what `SetCores` left of `all_core_count`."""
     template_state: _builtins.str
-    """For people: "loading", "warm", "warm, without the engine: reason", "cold: reason", or "failed: reason"."""
+    """For people: "loading", "warm", "warm, without the engine: reason", "cold: reason", or "failed: reason"; "its agent
+    was stopped" while that ends.
+    """
     version: _builtins.str
     """Version of QuakeGrid that the agent runs."""
     engine_version: _builtins.str

@@ -165,7 +165,7 @@ def change_role(name: str, role: str, **wanted: Any) -> None:
     "is_ending",
     default=False,
     show_default="--keep-jobs",
-    help="Abort what executes or is queued for the person, or let it go on.",
+    help="Abort what is executing or submitted for the person, or let it go on.",
 )
 def revoke(name: str, credential_id: str, is_ending: bool) -> None:
     """Revoke all credentials of a person, the password, and all logins and tokens at the web pages.
@@ -194,7 +194,7 @@ def _say_revoked(name: str, found: RevokedCredentials) -> None:
 
 
 def _end_jobs(settings: Settings, database: DbClient, name: str) -> None:
-    """Abort what executes or is queued for a person, and the jobs that have not begun."""
+    """Abort what is executing or submitted for a person, and the jobs that have not begun."""
     wanted = JobFilter(user_name=name, states=[JobState.CREATED, JobState.SUBMITTED, JobState.EXECUTING])
     with closing(BrokerClient(settings)) as broker:
         job_ids, session_count = broker.end_sessions(name)
@@ -208,7 +208,7 @@ def _end_jobs(settings: Settings, database: DbClient, name: str) -> None:
     if session_count and not job_ids:
         render.say(f"sessions of {name} without jobs ended: {session_count}")
     elif not job_ids:
-        render.say(f"nothing of {name} was executing or queued")
+        render.say(f"nothing of {name} was executing or submitted")
 
 
 user.add_command(passwords.password)

@@ -1,4 +1,4 @@
-"""Command `jobs compare`: what differs between two calculations: parameters, times, results.
+"""Command `jobs compare`: what differs between two calculations: parameters, inputs, times, results.
 
 `quakegrid.comparison` compares; this module gets what is compared, and prints what differs.
 """
@@ -54,6 +54,7 @@ class Comparison:
         right: of the second.
         is_same: whether all results are the same, numbers within the tolerance; None if none was compared.
         parameters: that differ.
+        inputs: files whose contents differ, or that nobody can compare any more.
         results: all, with what differs.
         too_large: names of files that were not compared.
     """
@@ -62,6 +63,7 @@ class Comparison:
     right: ComparedJob
     is_same: bool | None
     parameters: list[ParameterDifference]
+    inputs: list[ParameterDifference]
     results: list[TableDifference]
     too_large: list[str] = field(default_factory=list)
 
@@ -77,12 +79,13 @@ class Comparison:
     metavar="PART",
     help="Numbers are the same if they differ by no more than this part of the larger one.",
 )
-@click.option("--no-results", is_flag=True, help="Compare parameters and times only.")
+@click.option("--no-results", is_flag=True, help="Compare parameters, inputs and times only.")
 @options.output_option
 def compare(first: int, second: int, tolerance: float, no_results: bool, output: str) -> None:
-    """Compare two calculations: parameters, times, results.
+    """Compare two calculations: parameters, inputs, times, results.
 
-    Results are compared as the CSV files that the engine exports, value by value.
+    Inputs are compared by their contents. Results are compared as the CSV files that the engine exports,
+    value by value.
 
     Example: `quakegrid jobs compare -2 -1 --tolerance 0.01`
 
@@ -115,8 +118,9 @@ def compare(first: int, second: int, tolerance: float, no_results: bool, output:
 def _compare(source: ResultSource, jobs: Sequence[Job], tolerance: Tolerance | None) -> Comparison:
     left, right = jobs
     changed = parameters.differing(source.parameters(left.id), source.parameters(right.id))
+    inputs = parameters.differing_inputs(source.inputs(left.id), source.inputs(right.id))
     if tolerance is None:
-        return Comparison(_compared(left), _compared(right), None, changed, [])
+        return Comparison(_compared(left), _compared(right), None, changed, inputs, [])
     too_large: set[str] = set()
     found = [_tables(source, job, too_large) for job in jobs]
     ours, theirs = ({name: each[name] for name in each if name not in too_large} for each in found)
@@ -124,10 +128,10 @@ def _compare(source: ResultSource, jobs: Sequence[Job], tolerance: Tolerance | N
     if not results and not too_large:
         raise errors.NotFoundError(
             f"neither job {left.id} nor job {right.id} has a result that can be exported as CSV; "
-            "--no-results compares parameters and times only"
+            "--no-results compares parameters, inputs and times only"
         )
     is_same = tables.is_same(results) and not too_large
-    return Comparison(_compared(left), _compared(right), is_same, changed, results, sorted(too_large))
+    return Comparison(_compared(left), _compared(right), is_same, changed, inputs, results, sorted(too_large))
 
 
 def _compared(job: Job) -> ComparedJob:
@@ -156,12 +160,8 @@ def _tables(source: ResultSource, job: Job, too_large: set[str]) -> dict[str, Cs
 def _print(found: Comparison, *, has_results: bool) -> None:
     _print_jobs(found)
     click.echo()
-    if found.parameters:
-        for each in found.parameters:
-            left, right = (_short(value) for value in (each.left, each.right))
-            click.echo(widths.paragraph(f"{each.name}: {left} and {right}", 2))
-    else:
-        click.echo("The parameters are the same.")
+    _print_differing(found.parameters, "", "The parameters are the same.")
+    _print_differing(found.inputs, "input ", "The inputs are the same.")
     if not has_results:
         return
     click.echo()
@@ -198,6 +198,14 @@ def _print_jobs(found: Comparison) -> None:
         ["datastore, MiB", *("-" if each.size_mb is None else f"{each.size_mb:.2f}" for each in sides)],
     ]
     render.print_table(rows, ["", *(f"job {each.job_id}" for each in sides)])
+
+
+def _print_differing(found: Sequence[ParameterDifference], kind: str, else_words: str) -> None:
+    for each in found:
+        left, right = (_short(value) for value in (each.left, each.right))
+        click.echo(widths.paragraph(f"{kind}{each.name}: {left} and {right}", 2))
+    if not found:
+        click.echo(else_words)
 
 
 def _seconds(value: float | None) -> str:

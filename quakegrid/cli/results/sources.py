@@ -1,6 +1,6 @@
 """Where results come from: an engine of this machine's agent, or from elsewhere the web service.
 
-Both give parameters, pictures as numbers, and exports.
+Both give parameters, digests of inputs, pictures as numbers, and exports.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class ResultSource(Protocol):
     def parameters(self, job_id: int) -> dict[str, str]:
         """The parameters as the engine has read them, by name."""
 
+    def inputs(self, job_id: int) -> dict[str, str]:
+        """The contents of the input files in few characters, by name."""
+
     def pictures(self, job_id: int) -> list[dict[str, str]]:
         """Kind and label of each picture that a calculation has."""
 
@@ -53,8 +56,11 @@ class EngineSource:
 
     def parameters(self, job_id: int) -> dict[str, str]:
         """See `ResultSource`."""
-        found = self._ask("parameters", str(job_id))
-        return {str(name): str(value) for name, value in found.items()}
+        return _texts(self._ask("parameters", str(job_id)))
+
+    def inputs(self, job_id: int) -> dict[str, str]:
+        """See `ResultSource`."""
+        return _texts(self._ask("inputs", str(job_id)))
 
     def pictures(self, job_id: int) -> list[dict[str, str]]:
         """See `ResultSource`."""
@@ -87,8 +93,11 @@ class WebSource:
 
     def parameters(self, job_id: int) -> dict[str, str]:
         """See `ResultSource`."""
-        found = self._web.get(f"/calculations/{job_id}/parameters.json")
-        return {str(name): str(value) for name, value in found.items()}
+        return _texts(self._web.get(f"/calculations/{job_id}/parameters.json"))
+
+    def inputs(self, job_id: int) -> dict[str, str]:
+        """See `ResultSource`."""
+        return _texts(self._web.get(f"/calculations/{job_id}/inputs.json"))
 
     def pictures(self, job_id: int) -> list[dict[str, str]]:
         """See `ResultSource`."""
@@ -117,6 +126,10 @@ def open_source(settings: Settings) -> Iterator[ResultSource]:
 
     with web_client.open_web(settings) as web:
         yield WebSource(settings, web)
+
+
+def _texts(found: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _open_folder(folder: Path) -> Path:

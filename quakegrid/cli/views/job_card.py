@@ -21,10 +21,14 @@ def headline(job: Job, now_time: datetime.datetime) -> str:
         return explanations.end_of(job)
     took = _took(job, now_time)
     if job.is_running:
-        return f"It runs, for {took} so far."
+        return f"It is executing, for {took} so far."
     if job.state.is_final:
         return f"It is {job.state}" + (f", and took {took}." if took else ".")
-    return "It waits for its turn." if job.state is JobState.SUBMITTED else f"It is {job.state}."
+    return (
+        "It is submitted, and waits for its turn."
+        if job.state is JobState.SUBMITTED
+        else f"It is {job.state}."
+    )
 
 
 def facts(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Sequence
 
+from openquake.baselib import config
 from openquake.calculators import export as engine_export
 
 from quakegrid import errors
 from quakegrid.engine import this_process
 from quakegrid.engine.driver import exports, refusals
 from quakegrid.settings import installation
+
+# Who may control workers where root has installed the engine; it asks with `in`, as we do.
+CONTROLLER = "openquake"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,7 +26,11 @@ def main(argv: Sequence[str]) -> int:
     """
     from openquake.commands.__main__ import oq  # noqa: PLC0415 - after the seams
 
-    refusal = refusals.refusal(argv, is_installed=installation.NOTES.exists())
+    refusal = refusals.refusal(
+        argv,
+        is_installed=installation.NOTES.exists(),
+        may_control=not config.multi_user or getpass.getuser() in CONTROLLER,
+    )
     if refusal:
         print(f"quakegrid: {refusal}", file=sys.stderr)
         return errors.UsageError.exit_code

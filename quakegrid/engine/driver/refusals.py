@@ -11,6 +11,12 @@ REFUSED = {
     "dbserver": "the dbserver of this cluster is a service of QuakeGrid, which `oq dbserver` can neither "
     "start nor stop; `quakegrid status` shows how it is",
 }
+# What the engine itself refuses without saying what would help.
+OF_CONTROLLERS = (
+    "root has installed the engine here, and such an engine lets only the user openquake control workers. "
+    "`quakegrid workers {verb}` does the same"
+)
+CONTROLS = frozenset({"start", "stop", "restart", "wait", "kill", "debug"})
 HARMLESS = frozenset({"status", "-h", "--help"})
 OF_EVERYBODY = (
     "this cluster is installed for all, who work as one user: `oq {name}` would delete everybody's "
@@ -18,18 +24,21 @@ OF_EVERYBODY = (
 )
 
 
-def refusal(argv: Sequence[str], *, is_installed: bool) -> str:
+def refusal(argv: Sequence[str], *, is_installed: bool, may_control: bool = True) -> str:
     """Why a command of `oq` is not run here; empty if it is.
 
     Args:
         argv: as after `oq`.
         is_installed: whether all people who use this machine's cluster are one user for it.
+        may_control: whether the engine lets this user start and stop workers.
     """
     if not argv or HARMLESS & set(argv[1:]):
         return ""
     name, *rest = argv
     if is_installed and (name == "reset" or (name == "purge" and not _is_one_job(rest))):
         return OF_EVERYBODY.format(name=name)
+    if name == "workers" and not may_control and CONTROLS.intersection(rest[:1]):
+        return OF_CONTROLLERS.format(verb=rest[0])
     return REFUSED.get(name, "")
 
 

@@ -46,6 +46,10 @@ MOST_HEAD_BYTES = 4 << 20
 # Larger inputs are compared by their size only.
 MOST_INPUT_BYTES = 256 << 20
 MOST_INPUTS = 1000
+# In place of the contents of an input that is not there any more, and of one that is not what was read.
+GONE, CHANGED = "gone", "changed since the calculation began"
+# Anybody may write there.
+_WRITABLE = 0o222
 # Of HDF5.
 MOST_DIMENSIONS = 32
 # Of outputs that are inputs, or texts.
@@ -86,13 +90,14 @@ class Difference:
             self.largest_relative = max(self.largest_relative, float(relative.max()))
 
 
-def write(datasets: Mapping[str, Any], inputs: Any, path: Path) -> None:
+def write(datasets: Mapping[str, Any], inputs: Any, path: Path, begin_s: float = math.inf) -> None:
     """Write numbers of a datastore to a file.
 
     Args:
         datasets: by the names that people see; each has a shape, and gives its numbers by slices.
         inputs: names of files, in lists and dictionaries, as the engine's parameters have them.
         path: of the file, which is new.
+        begin_s: when the calculation began, in seconds since 1970.
     """
     places: list[dict[str, Any]] = []
     left = MOST_NUMBERS
@@ -103,7 +108,11 @@ def write(datasets: Mapping[str, Any], inputs: Any, path: Path) -> None:
         first = MOST_NUMBERS - left
         places.append({"name": name, "shape": shape, "kind": kind, "count": count, "first": first})
         left -= count
-    head = {"inputs": _digests(inputs), "places": places, "left_out": max(0, len(datasets) - MOST_DATASETS)}
+    head = {
+        "inputs": digests(inputs, begin_s),
+        "places": places,
+        "left_out": max(0, len(datasets) - MOST_DATASETS),
+    }
     with path.open("wb") as file:
         file.write(json.dumps(head).encode() + b"\n")
         for place in places:
@@ -171,10 +180,15 @@ def results_of(group: Any, exportable: Collection[str]) -> dict[str, Any]:
     return found
 
 
-def _digests(inputs: Any) -> dict[str, str]:
-    """The contents of input files in few characters, by the files' names."""
+def digests(inputs: Any, begin_s: float = math.inf) -> dict[str, str]:
+    """The contents of input files in few characters, by the files' names.
+
+    Args:
+        inputs: names of files, in lists and dictionaries, as the engine's parameters have them.
+        begin_s: when the calculation read them, in seconds since 1970; what was written later is another.
+    """
     paths = dict.fromkeys(itertools.islice(_files_in(inputs), MOST_INPUTS))
-    return {name: _digest(path) for path, name in _short_names(paths).items()}
+    return {name: _digest(path, begin_s) for path, name in _short_names(paths).items()}
 
 
 def _short_names(paths: Collection[Path]) -> dict[Path, str]:
@@ -187,15 +201,19 @@ def _short_names(paths: Collection[Path]) -> dict[Path, str]:
     }  # fmt: skip
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, begin_s: float) -> str:
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        size = status.st_size
+        # The web service sets the times of files that it keeps; nobody writes into those.
+        if status.st_mtime > begin_s and status.st_mode & _WRITABLE:
+            return CHANGED
         if size > MOST_INPUT_BYTES:
             return f"{size} bytes"
         with path.open("rb") as file:
             return f"{size} bytes, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
     except OSError:
-        return "gone"
+        return GONE
 
 
 def _files_in(value: Any) -> Iterator[Path]:
@@ -230,11 +248,12 @@ def compare(one_fd: int, other_fd: int) -> dict[str, Any]:
 
 
 def _other_texts(one: Mapping[str, str], other: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What differs, and what is unknown on both sides: nobody knows whether that was the same."""
     names = sorted({*one, *other})
     return [
         {"name": name, "values": [one.get(name), other.get(name)]}
         for name in names
-        if one.get(name) != other.get(name)
+        if one.get(name) != other.get(name) or one.get(name) in (GONE, CHANGED)
     ]
 
 

@@ -7,6 +7,7 @@ calculation.
 
 from __future__ import annotations
 
+import datetime
 import getpass
 import json
 import tempfile
@@ -164,14 +165,29 @@ def parameters(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any
     return {"paths": [str(path)]}
 
 
+def input_digests(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
+    """Write the contents of a calculation's inputs in few characters, by name, as a JSON file; its path."""
+    path = Path(folder, "inputs.json")
+    with datastore.read(_check_datastore(driver, int(job_id))) as store:
+        files = store["oqparam"].inputs
+    path.write_text(json.dumps(result_numbers.digests(files, _begin_s(driver, int(job_id)))))
+    return {"paths": [str(path)]}
+
+
 def numbers(driver: DriverProcess, job_id: str, folder: str) -> dict[str, Any]:
     """Write what a calculation has computed as a file of numbers; its path."""
     path = Path(folder, "numbers")
     exportable = {key for key, _kind in engine_export.export}
     with datastore.read(_check_datastore(driver, int(job_id))) as store:
         results = result_numbers.results_of(store.hdf5, exportable)
-        result_numbers.write(results, store["oqparam"].inputs, path)
+        result_numbers.write(results, store["oqparam"].inputs, path, _begin_s(driver, int(job_id)))
     return {"paths": [str(path)]}
+
+
+def _begin_s(driver: DriverProcess, job_id: int) -> float:
+    """When a job began, in seconds since 1970; the database has UTC."""
+    began: datetime.datetime = driver.database.call("get_job", job_id).start_time
+    return began.replace(tzinfo=datetime.UTC).timestamp()
 
 
 def differences(one_fd: int, other_fd: int, folder: str) -> dict[str, Any]:
@@ -258,6 +274,7 @@ FILES: dict[str, Callable[..., dict[str, Any]]] = {
     "picture": picture,
     "drawing": drawing,
     "parameters": parameters,
+    "inputs": input_digests,
     "numbers": numbers,
     "datastore": whole_datastore,
     "available_gsims": facts.available_gsims,

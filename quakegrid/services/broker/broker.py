@@ -175,7 +175,7 @@ class Broker:
             session.stages = stages
 
     async def owner_of_job(self, job_id: int) -> str | None:
-        """The user whose job this is; None if there is no such job.
+        """The user whose job or session this is; None if there is none.
 
         Raises:
             PeerUnreachableError: the job is not executing here, and the dbserver does not answer.

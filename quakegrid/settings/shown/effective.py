@@ -17,7 +17,10 @@ from quakegrid.settings.reader import Reader
 T = TypeVar("T")
 DEFAULT = "default"
 # Whose values are not shown. The path of a URL is often what lets somebody write there: chat services do so.
-_SECRET = frozenset({("dbserver", "authkey"), ("dbserver", "old_authkey"), ("notify", "url")})
+# A command may have such a URL, a password or a token among its words.
+_SECRET = frozenset(
+    {("dbserver", "authkey"), ("dbserver", "old_authkey"), ("notify", "command"), ("notify", "url")}
+)
 HIDDEN = "(set, not shown)"
 
 

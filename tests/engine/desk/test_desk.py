@@ -156,6 +156,28 @@ def test_calculation_is_aborted_by_an_interrupt(desk: Desk, tmp_path: Path) -> N
 
 
 @pytest.mark.full
+def test_calculations_are_checked_compared_and_drawn(desk: Desk, model: Path) -> None:
+    """By the engine of the master; what that cannot tell a desk is said in words."""
+    checked = desk.call(model, "check", "job.ini")
+    refused = desk.call(model, "check", "job.ini", "-p", "truncation_level=1")
+    one = int(desk.call(model, "run", "job.ini", "--output", "quiet").out)
+    other = int(desk.call(model, "run", "job.ini", "-p", "truncation_level=1", "--output", "quiet").out)
+    compared = desk.call(model, "jobs", "compare", one, other, "--json")
+    text = desk.call(model, "jobs", "compare", one, one)
+    drawn = desk.call(model, "plot", one, "--kind", "hazard-curves", "--dir", "figures")
+
+    assert (checked.code, checked.err) == (0, "")
+    assert refused.code == 2
+    assert "-p and --hc can be checked on the master only" in refused.err
+    assert compared.code == 1, compared.err
+    assert "truncation_level" in {each["name"] for each in compared.json["parameters"]}
+    assert compared.json["inputs"] == []
+    assert (text.code, "The inputs are the same." in text.out) == (0, True), text.err
+    assert drawn.code == 0, drawn.err
+    assert (model / "figures" / f"job-{one}-hazard-curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.full
 def test_risk_starts_from_hazard(desk: Desk, tmp_path: Path) -> None:
     """By both job files at once, and by the number of the first."""
     folder = testing.copy_engine_case("classical_risk/case_4", tmp_path / "risk")

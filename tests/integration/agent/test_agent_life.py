@@ -22,10 +22,11 @@ import pytest
 from quakegrid import LocalCluster, testing
 from quakegrid.blobs import shared_memory
 from quakegrid.clients import agent as agents
+from quakegrid.clients.broker import BrokerClient
 from quakegrid.clients.node_control import NodeControl
 from quakegrid.sdk import executor as executor_module
 from quakegrid.sdk.executor import ClusterExecutor
-from quakegrid.services.agent.node import state_lock
+from quakegrid.services.agent.node import state_lock, status
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from tests.support.calls import rough_calls, sdk_calls
@@ -409,6 +410,20 @@ def test_agent_stops_in_one_deadline_whoever_does_not_listen(node: Node, tmp_pat
 
     assert duration_s < STOP_LIMIT_S
     assert marked(node.settings) == []
+
+
+def test_agent_that_is_stopped_says_goodbye(node: Node) -> None:
+    """The fleet knows at once that it gives no cores, not after `node_timeout`; the next agent serves."""
+    with contextlib.closing(BrokerClient(node.settings)) as broker:
+        wait_until(lambda: broker.status().nodes[0].is_up)
+
+        assert node.agent.stop() == 0
+        wait_until(lambda: not broker.status().nodes[0].is_up)
+        (found,) = broker.status().nodes
+        node.agent.start()
+        wait_until(lambda: broker.status().nodes[0].is_up)
+
+    assert (found.core_count, found.state) == (0, status.STOPPED_WORDS)
 
 
 def test_fork_bomb_is_ended_with_its_worker(node: Node, tmp_path: Path) -> None:

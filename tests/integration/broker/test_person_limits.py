@@ -64,7 +64,7 @@ def test_second_job_of_a_person_waits_and_is_told_why(tmp_path: Path) -> None:
 
         status = client.status()
         states = {each.job_ids: (each.state, each.wait_reason) for each in status.sessions}
-        assert states == {(1,): ("executing", ""), (2,): ("queued", words), (3,): ("executing", "")}
+        assert states == {(1,): ("executing", ""), (2,): ("submitted", words), (3,): ("executing", "")}
         assert status.max_jobs_per_user == 1
         assert not began.is_set()
         first.close()

@@ -134,7 +134,7 @@ def test_person_uses_the_cluster_without_its_key(
     assert found(quakegrid("jobs", "show", "-1", "--output", "json"))["id"] == own
     status = found(quakegrid("status", "--output", "json"))
     assert (status["is_up"], status["services"]) == (True, [])
-    assert quakegrid("abort", "-1")[1] == f"job {own} was not running\n"
+    assert quakegrid("abort", "-1")[1] == f"job {own} was not executing\n"
     out, err, code = quakegrid("abort", str(other), "--yes")
     assert (out, code) == ("", 1)
     assert err == (
@@ -247,7 +247,7 @@ def test_jobs_of_a_revoked_person_end_if_the_admin_says_so(settings: Settings, m
     assert [job.state.value for job in found] == ["aborted", "aborted", "failed", "created"]
     assert found[0].state_reason == f"aborted by {getpass.getuser()}, with all of evan"
     assert master("user", "revoke", "evan", "--end-jobs")[1].endswith(
-        "nothing of evan was executing or queued\n"
+        "nothing of evan was executing or submitted\n"
     )
 
 

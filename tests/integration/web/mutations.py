@@ -26,6 +26,7 @@ READ = (
     "/live/events.json", "/calculations/{n}/compare/{n}", "/calculations/{n}/compare/{n}.json", "/login?{q}",
     "/calculations/{n}/tasks", "/calculations/{n}/tasks.json?from={n}&to={n}", "/accounts/me.json",
     "/accounts/login/?next={p}", "/cluster/people.json", "/cluster/rights.json", "/examination",
+    "/calculations/{n}/inputs.json",
 )  # fmt: skip
 WRITE = (
     "/v1/calc/run", "/v1/calc/run", "/v1/calc/run", "/v1/calc/run_ini", "/v1/calc/validate_zip",

@@ -83,6 +83,24 @@ def test_abort_tells_who_did_it_and_leaves_no_process(play: Play) -> None:
     play(scene)
 
 
+def test_abort_of_a_session_by_its_own_id_ends_it(play: Play) -> None:
+    """That of a program has no job to name."""
+
+    async def scene(stage: Stage) -> None:
+        session = await stage.session(7)
+
+        owner = await stage.broker.owner_of_job(session.session_id)
+        was_running = await stage.broker.abort_job(session.session_id, "ann")
+        await settle()
+
+        assert was_running
+        assert owner == session.request.user_name
+        assert told(session) == ["admitted", "aborted", "end"]
+        assert stage.link.workers == {}
+
+    play(scene)
+
+
 def test_abort_needs_no_dbserver(play: Play) -> None:
     """The state of the job is set when it is back, with the same reason."""
 

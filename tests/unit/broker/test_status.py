@@ -54,7 +54,7 @@ def test_those_who_watch_share_a_status_for_a_moment() -> None:
 
 
 def test_status_tells_why_sessions_wait_and_who_has_no_task_yet() -> None:
-    """The jobs before a queued session, its limit, and the seconds of an executing one without tasks."""
+    """The jobs before a submitted session, its limit, and the seconds of an executing one without tasks."""
     made = FleetCrowd(1, is_mixed=False, core_count=4, limits=PersonLimits(max_jobs=1, max_cores=3))
     for session_id in (1, 2):
         made.open(session_id, person="anna")
@@ -68,7 +68,7 @@ def test_status_tells_why_sessions_wait_and_who_has_no_task_yet() -> None:
 
     first, second = status.sessions
     assert (first.state, first.unused_s, first.core_count) == ("executing", 5, 3)
-    assert (second.state, second.unused_s, second.core_count) == ("queued", 0, 0)
+    assert (second.state, second.unused_s, second.core_count) == ("submitted", 0, 0)
     assert list(second.ahead_job_ids) == [1]
     assert second.wait_reason == "anna has 1 of 1 calculations that may execute at once"
     assert (status.serialize_jobs, status.max_jobs_per_user, status.max_cores_per_user) == (0, 1, 3)

@@ -58,6 +58,14 @@ class FakeBroker:
     def close(self) -> None:
         """Nothing is open."""
 
+    def status(self) -> SimpleNamespace:
+        """A session of a program of each."""
+        sessions = [
+            SimpleNamespace(session_id=number, user_name=name)
+            for number, name in ((1764000000000, "ann"), (1764000000001, "bob"))
+        ]
+        return SimpleNamespace(sessions=sessions)
+
     def abort_job(self, job_id: int) -> bool:
         """All run."""
         self.aborted.append(job_id)
@@ -118,6 +126,15 @@ def test_number_without_a_job_fails_and_the_others_are_aborted(number: str, word
     assert result.exit_code == 1
     assert words in result.stderr
     assert FakeBroker.aborted == [2]
+
+
+def test_session_of_a_program_is_aborted_by_its_id() -> None:
+    """That of somebody else wants a yes."""
+    assert invoke("1764000000000").stderr == "session 1764000000000 aborted\n"
+    assert FakeBroker.aborted == [1764000000000]
+
+    with pytest.raises(errors.UsageError, match=r"session 1764000000001 belongs to bob; .*--yes"):
+        invoke("1764000000001")
 
 
 def test_number_that_no_job_can_have_is_a_usage_error() -> None:

@@ -65,11 +65,39 @@ SHARED = dataclasses.replace(
     FLEET,
     sessions=(
         session(1, "anna", core_count=1, running_count=1),
-        session(2, "anna", state="queued", wait_reason=WAITING),
+        session(2, "anna", state="submitted", wait_reason=WAITING),
         session(3, "ben", core_count=2, running_count=2),
         session(4, "ben"),
     ),
 )
+
+
+def test_status_names_the_session_of_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the number that `abort`, `report` and `explain` take; one with jobs by these."""
+    sessions = (session(1764000000000, "anna", job_ids=()), session(5, "ben"))
+
+    status._print(
+        config.load_settings(tmp_path, {}), "table", [], dataclasses.replace(SHARED, sessions=sessions)
+    )
+
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("session 1764000000000  anna  executing") for line in lines)
+    assert any(line.split()[:3] == ["5", "ben", "executing"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("is_master", "names"), [(True, ["dbserver", "broker", "agent", "web"]), (False, ["agent"])]
+)
+def test_services_that_do_not_run_are_listed_where_they_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_master: bool, names: list[str]
+) -> None:
+    """A node has an agent; the others are its master's."""
+    monkeypatch.setattr(status.own_addresses, "is_own", lambda _host: is_master)
+
+    found = status.service_statuses(config.load_settings(tmp_path, {}))
+
+    assert [each.service for each in found] == names
+    assert not any(each.is_up for each in found)
 
 
 def test_users_are_counted_over_their_sessions() -> None:
@@ -86,7 +114,7 @@ def test_status_has_users_and_why_their_jobs_wait(
 ) -> None:
     """As a table that fits 80 columns, and in JSON."""
     settings = config.load_settings(tmp_path, {})
-    many = [session(each, "anna", state="queued", wait_reason=WAITING) for each in range(10, 17)]
+    many = [session(each, "anna", state="submitted", wait_reason=WAITING) for each in range(10, 17)]
     found = dataclasses.replace(SHARED, sessions=(*SHARED.sessions, *many))
 
     status._print(settings, "table", [], found)

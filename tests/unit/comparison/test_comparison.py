@@ -36,6 +36,18 @@ def test_parameters_that_differ_are_told_by_name() -> None:
     ]
 
 
+def test_inputs_that_differ_are_told_by_name() -> None:
+    """Also those of one alone, and those that nobody can compare any more."""
+    left = {"sites.csv": "10 bytes, a", "old.xml": "gone", "job.ini": "9 bytes, c", "lost.xml": "gone"}
+    right = {"sites.csv": "10 bytes, b", "old.xml": "gone", "job.ini": "9 bytes, c", "lost.xml": "3 bytes, d"}
+
+    assert parameters.differing_inputs(left, right) == [
+        ParameterDifference("lost.xml", "gone", "3 bytes, d"),
+        ParameterDifference("old.xml", "gone", "gone"),
+        ParameterDifference("sites.csv", "10 bytes, a", "10 bytes, b"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("left", "right", "is_same"),
     [

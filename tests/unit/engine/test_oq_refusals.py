@@ -53,6 +53,23 @@ def test_deletions_for_everybody_are_refused_on_an_installed_cluster(
     assert refusals.refusal(argv, is_installed=False) == ""
 
 
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "wait", "kill", "debug"])
+def test_control_of_workers_that_the_engine_refuses_says_what_does_it(verb: str) -> None:
+    """The engine's own words do not help: that it works in single user mode only."""
+    told = refusals.refusal(["workers", verb], is_installed=False, may_control=False)
+
+    assert f"`quakegrid workers {verb}` does the same" in told
+    assert refusals.refusal(["workers", verb], is_installed=False, may_control=True) == ""
+
+
+@pytest.mark.parametrize(
+    "argv", [["workers"], ["workers", "status"], ["workers", "--help"], ["workers", "x"]]
+)
+def test_what_the_engine_does_not_refuse_is_run(argv: list[str]) -> None:
+    """Also what it does not know, of which it says what there is."""
+    assert refusals.refusal(argv, is_installed=False, may_control=False) == ""
+
+
 def test_attribute_that_the_engine_does_not_have_is_not_replaced() -> None:
     """A renamed one would pass unseen, and ours would never be called."""
     engine = SimpleNamespace(__name__="engine", poll_queue=1)

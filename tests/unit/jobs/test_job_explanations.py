@@ -85,7 +85,7 @@ def test_queued_job_names_who_is_ahead() -> None:
     """Behind which jobs it waits, and which setting bounds them."""
     ahead = dataclasses.replace(SESSION, session_id=99, job_ids=(3, 4))
 
-    text = said(fleet(ahead, dataclasses.replace(SESSION, state="queued")))
+    text = said(fleet(ahead, dataclasses.replace(SESSION, state="submitted")))
 
     assert "behind job 3 and job 4" in text
     assert "serialize_jobs" in text
@@ -94,8 +94,8 @@ def test_queued_job_names_who_is_ahead() -> None:
 def test_queued_job_names_whose_jobs_it_waits_for_in_their_order() -> None:
     """As the broker told it, a later session may be before it."""
     first = dataclasses.replace(SESSION, session_id=99, job_ids=(3,), user_name="anna")
-    later = dataclasses.replace(SESSION, session_id=101, job_ids=(9,), user_name="ben", state="queued")
-    mine = dataclasses.replace(SESSION, state="queued", ahead_job_ids=(3, 9))
+    later = dataclasses.replace(SESSION, session_id=101, job_ids=(9,), user_name="ben", state="submitted")
+    mine = dataclasses.replace(SESSION, state="submitted", ahead_job_ids=(3, 9))
 
     assert "behind job 3 of anna and job 9 of ben: serialize_jobs" in said(fleet(first, mine, later))
 
@@ -103,7 +103,7 @@ def test_queued_job_names_whose_jobs_it_waits_for_in_their_order() -> None:
 def test_queued_job_names_few_of_many_before_it() -> None:
     """Nobody reads a hundred."""
     others = [dataclasses.replace(SESSION, session_id=each, job_ids=(each,)) for each in range(10, 20)]
-    mine = dataclasses.replace(SESSION, state="queued", ahead_job_ids=tuple(range(10, 20)))
+    mine = dataclasses.replace(SESSION, state="submitted", ahead_job_ids=tuple(range(10, 20)))
 
     assert "job 14 of me and 5 more:" in said(fleet(mine, *others))
 
@@ -112,18 +112,20 @@ def test_job_that_waits_for_its_own_person_is_told_the_limit() -> None:
     """`max_jobs_per_user`, and which of the person's jobs count."""
     first = dataclasses.replace(SESSION, session_id=99, job_ids=(3,))
     reason = "me has 1 of 1 calculations that may execute at once"
-    mine = dataclasses.replace(SESSION, state="queued", ahead_job_ids=(3,), wait_reason=reason)
+    mine = dataclasses.replace(SESSION, state="submitted", ahead_job_ids=(3,), wait_reason=reason)
 
     text = said(fleet(first, mine))
 
-    assert f"It waits: {reason} (job 3 of me); the limit is [broker] max_jobs_per_user" in text
+    assert (
+        f"It is submitted, and waits: {reason} (job 3 of me); the limit is [broker] max_jobs_per_user" in text
+    )
     assert "serialize_jobs" not in text
 
 
 def test_job_before_that_has_no_task_yet_is_told_with_its_driver() -> None:
     """It may prepare its tasks, or hang: only people know."""
     first = dataclasses.replace(SESSION, session_id=99, job_ids=(3,), user_name="anna", unused_s=700)
-    mine = dataclasses.replace(SESSION, state="queued", ahead_job_ids=(3,))
+    mine = dataclasses.replace(SESSION, state="submitted", ahead_job_ids=(3,))
 
     text = said(fleet(first, mine))
 

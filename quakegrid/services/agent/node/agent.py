@@ -97,10 +97,11 @@ class Agent:
         await self.limits.watch(self.workers.kill_for_limit, self.publish_status)
 
     async def stop(self) -> None:
-        """Ask every child to end, kill those that do not, and end the template."""
+        """Say goodbye, ask every child to end, kill those that do not, and end the template."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STOP_DEADLINE_S
         self._children.is_stopping = True
+        self.publish_status()
         for name in list(self._roster.members):
             self._children.handle(StopAsked(name, "stopped with its agent", is_blameless=True))
         while self._roster.members and loop.time() < deadline:
@@ -149,4 +150,6 @@ class Agent:
         status.is_watched, status.proof_kind = self.fleet_watch_count > 0, self._proof_kind
         status.master, status.is_leaving = self.membership.master, self.membership.is_leaving
         self.limits.describe(status, with_samples=with_samples)
+        if self._children.is_stopping:
+            node_status.say_goodbye(status)
         return status

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from quakegrid import __version__
 from quakegrid.api.v1 import nodes_pb2
 from quakegrid.clients import agent as agents
+from quakegrid.nodes.template_state import TemplateKind
 from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.services.agent.linux.exits import exit_code
 from quakegrid.services.agent.node.drivers import Drivers
@@ -18,6 +19,9 @@ from quakegrid.services.agent.node.serving import Serving
 from quakegrid.services.agent.node.templates.templates import Templates
 from quakegrid.services.agent.rules.roster import Member, Roster
 from quakegrid.settings.config import Settings
+
+# What lists of nodes show from the moment on in which an agent is told to stop.
+STOPPED_WORDS = "its agent was stopped"
 
 
 def describe(
@@ -67,6 +71,16 @@ def describe(
     )
     status.sent_time.GetCurrentTime()
     return status
+
+
+def say_goodbye(status: nodes_pb2.AgentStatus) -> None:
+    """Change a status to that of an agent that ends its children and then itself: it starts no workers.
+
+    The broker uses no cores of a node whose template has failed.
+    """
+    status.is_short_of_memory = False  # which would be told, too
+    status.template_kind = agents.TEMPLATE_KINDS[TemplateKind.FAILED]
+    status.template_state = status.template_reason = STOPPED_WORDS
 
 
 def proof_kind(settings: Settings) -> nodes_pb2.NodeProofKind.ValueType:

@@ -29,10 +29,10 @@ class Aborts:
         self._sessions, self._ends, self._job_ends, self._guard = sessions, ends, job_ends, guard
 
     async def abort_job(self, job_id: int, user_name: str) -> bool:
-        """Abort a job wherever it is.
+        """Abort a job wherever it is, or a session by its own id: that of a program has no job.
 
         Returns:
-            Whether the job was executing or queued here.
+            Whether it was executing or submitted here.
         Raises:
             UsageError: that is nobody's name.
             NotFoundError: there is no such job.
@@ -51,7 +51,7 @@ class Aborts:
         return True
 
     async def end_sessions(self, person: str, user_name: str) -> tuple[list[int], int]:
-        """Abort all that executes or is queued for a person.
+        """Abort all that is executing or submitted for a person.
 
         Returns:
             The jobs of these sessions, and how many sessions there were.
@@ -68,6 +68,7 @@ class Aborts:
         return sorted(job_id for session in found for job_id in session.request.job_ids), len(found)
 
 
-def session_of(sessions: Mapping[int, DriverSession], job_id: int) -> DriverSession | None:
-    """The session that has a job; None if the job has none."""
-    return next((each for each in sessions.values() if job_id in each.request.job_ids), None)
+def session_of(sessions: Mapping[int, DriverSession], number: int) -> DriverSession | None:
+    """The session that has a job, or that has this id, which no job reaches; None if there is none."""
+    with_job = (each for each in sessions.values() if number in each.request.job_ids)
+    return next(with_job, sessions.get(number))

@@ -165,8 +165,8 @@ class NodeLink:
             self.orders.channel = channel
             await self._follow(channel, loss)
         except grpc.aio.AioRpcError as exc:
-            detail = (exc.details() or "").partition("\n")[0]
-            return not self._is_first, f"its agent does not answer at {self.address} ({detail})"
+            cause = grpc_channels.cause_of(exc.details() or "")
+            return not self._is_first, f"its agent does not answer at {self.address} ({cause})"
         except errors.PeerError as exc:
             self._tell_nonsense(exc)
             return False, f"the report of its agent at {self.address} cannot be: {exc}"

@@ -141,7 +141,7 @@ def _totals(status: fleet_pb2.GetStatusResponse) -> Iterator[Metric]:
     yield CounterMetricFamily("quakegrid_result_bytes", "Bytes of outcomes.", totals.result_bytes)
     states = Counter(session.state for session in status.sessions)
     sessions = GaugeMetricFamily("quakegrid_open_sessions", "Open sessions by state.", labels=["state"])
-    for state in ("queued", "executing"):
+    for state in ("submitted", "executing"):
         sessions.add_metric([state], states[state])
     yield sessions
 

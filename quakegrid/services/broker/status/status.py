@@ -131,7 +131,7 @@ class StatusWriter:
             session_id=session.session_id,
             job_ids=request.job_ids,
             user_name=request.user_name,
-            state="executing" if session.is_admitted else "queued",
+            state="executing" if session.is_admitted else "submitted",
             host=request.host,
             pid=request.pid,
             lane_port=lane.port if lane else 0,

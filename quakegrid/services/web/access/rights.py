@@ -122,6 +122,7 @@ TABLE: dict[str, Right] = {
     "/calculations/{job_id:int}/tasks": _ASK,
     "/calculations/{job_id:int}/tasks.json": _SEE,
     "/calculations/{job_id:int}/parameters.json": _SEE,
+    "/calculations/{job_id:int}/inputs.json": _SEE,
     "/calculations/{job_id:int}/pictures.json": _SEE,
     "/calculations/{job_id:int}/pictures/{kind}.json": _SEE,
     "/calculations/{job_id:int}/report.json": _SEE,

@@ -1,4 +1,7 @@
-"""What the page of a calculation draws, as JSON: the list of its pictures, and each of them."""
+"""What the page of a calculation draws, as JSON: the list of its pictures, and each of them.
+
+Also its parameters, and what its inputs were.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,11 @@ async def parameters(request: Request) -> Response:
     return await _written(request, "parameters")
 
 
+async def inputs(request: Request) -> Response:
+    """`GET /calculations/N/inputs.json`: the contents of its input files in few characters, by name."""
+    return await _written(request, "inputs")
+
+
 async def _made(request: Request, kind: str, asked: dict[str, str]) -> Response:
     return await _written(request, "drawing", kind, json.dumps(asked))
 
@@ -54,6 +62,7 @@ async def _written(request: Request, view: str, *args: str) -> Response:
 
 ROUTES = [
     Route("/calculations/{job_id:int}/parameters.json", parameters),
+    Route("/calculations/{job_id:int}/inputs.json", inputs),
     Route("/calculations/{job_id:int}/pictures.json", listed),
     Route("/calculations/{job_id:int}/pictures/{kind}.json", drawn),
 ]

@@ -65,6 +65,15 @@ def test_show_keeps_the_address_of_a_chat_to_itself(home: Path) -> None:
     assert "Wq81xT" not in config("show").stdout + config("show", "--json").stdout
 
 
+def test_show_keeps_the_command_of_notifications_to_itself(home: Path) -> None:
+    """Its words may have a password."""
+    write(home, GOOD + "[notify]\ncommand = curl -u me:Zt5hPw https://example.org\n")
+
+    assert "(set, not shown)" in config("show", "notify").stdout
+    assert "Zt5hPw" not in config("show").stdout + config("show", "--json").stdout
+    assert "Zt5hPw" not in config("check").stdout
+
+
 def test_show_takes_sections_and_keys(home: Path) -> None:
     """Or only what a file sets."""
     assert "[broker] port" in config("show", "broker").stdout

@@ -87,6 +87,10 @@ class FakeSource:
         """They differ in one."""
         return {"truncation_level": str(job_id), "export_dir": f"/{job_id}"}
 
+    def inputs(self, job_id: int) -> dict[str, str]:
+        """One of them differs."""
+        return {"sites.csv": f"{job_id} bytes", "sources.xml": "7 bytes"}
+
     def pictures(self, _job_id: int) -> list[dict[str, str]]:
         """All shapes."""
         return [{"kind": kind, "label": kind} for kind in PICTURES]
@@ -166,18 +170,22 @@ def call(*args: str) -> Result:
 
 
 @pytest.mark.usefixtures("source", "database")
-def test_compare_tells_parameters_times_and_results() -> None:
+def test_compare_tells_parameters_inputs_times_and_results() -> None:
     """The first value that differs, with its place; exit code 1."""
     done = call("jobs", "compare", "1", "2")
 
     assert done.exit_code == errors.EXIT_FAILED
     assert "truncation_level: 1 and 2" in done.stdout
+    assert "input sites.csv: 1 bytes and 2 bytes" in done.stdout
+    assert "sources.xml" not in done.stdout
     assert "row 1, poe: 0.5 and 0.25" in done.stdout
     assert "1 of 1 results differ." in done.stdout
     assert "5s" in done.stdout
     assert call("jobs", "compare", "1", "2", "--output", "quiet").stdout == "curve\n"
     found = json.loads(call("jobs", "compare", "1", "2", "--json").stdout)
     assert (found["is_same"], found["results"][0]["largest"]) == (False, 0.5)
+    assert found["inputs"] == [{"name": "sites.csv", "left": "1 bytes", "right": "2 bytes"}]
+    assert "The inputs are the same." in call("jobs", "compare", "1", "1").stdout
 
 
 @pytest.mark.usefixtures("database")

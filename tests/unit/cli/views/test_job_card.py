@@ -21,8 +21,8 @@ END = START + datetime.timedelta(seconds=75)
         (JobState.ABORTED, {"state_reason": "aborted by ann"}, "It was aborted by ann."),
         (JobState.COMPLETE, {"stop_time": END}, "It is complete, and took 1m15s."),
         (JobState.COMPLETE, {}, "It is complete."),
-        (JobState.EXECUTING, {"is_running": True}, "It runs, for 1m15s so far."),
-        (JobState.SUBMITTED, {}, "It waits for its turn."),
+        (JobState.EXECUTING, {"is_running": True}, "It is executing, for 1m15s so far."),
+        (JobState.SUBMITTED, {}, "It is submitted, and waits for its turn."),
         (JobState.CREATED, {}, "It is created."),
     ],
 )

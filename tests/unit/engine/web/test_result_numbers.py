@@ -94,6 +94,9 @@ def test_inputs_are_compared_by_their_contents(tmp_path: Path) -> None:
 
     assert [each["name"] for each in found] == ["gone.xml", "sites.csv"]
     assert found[0]["values"] == [None, "gone"]
+    assert differ(tmp_path, {}, {}, [others, others])["inputs"] == [
+        {"name": "gone.xml", "values": ["gone", "gone"]}
+    ]
     assert found[1]["values"][0].startswith("1 bytes, SHA-256 6b86b273")
 
 
@@ -208,6 +211,20 @@ def test_largest_fractions_differ_by_what_json_can_hold(tmp_path: Path) -> None:
     (found,) = differ(tmp_path, {"a": [1e308]}, {"a": [-1e308]})["results"]
 
     assert found["largest"] == np.finfo("f8").max
+
+
+def test_input_that_was_written_later_is_not_what_was_read(tmp_path: Path) -> None:
+    """But one that the web service keeps, which nobody may write, is: its time is that of its last use."""
+    paths = [tmp_path / name for name in ("same.xml", "kept.xml", "edited.xml")]
+    for path, time_s in zip(paths, (10.0, 30.0, 30.0), strict=True):
+        path.write_text("x")
+        os.utime(path, (time_s, time_s))
+    paths[1].chmod(0o400)
+
+    found = result_numbers.digests({"a": list(map(str, paths))}, begin_s=20.0)
+
+    assert found["same.xml"] == found["kept.xml"] != found["edited.xml"]
+    assert found["edited.xml"] == "changed since the calculation began"
 
 
 def test_inputs_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ SEE = {
     "GET /live/tasks/N",
     "GET /calculations/N/tasks.json",
     "GET /calculations/N/parameters.json",
+    "GET /calculations/N/inputs.json",
     "GET /calculations/N/pictures.json",
     "GET /calculations/N/pictures/T.json",
     "GET /calculations/N/report.json",
