@@ -64,8 +64,8 @@ protos-lock: install ## Lock the contracts as they are now, also what breaks tho
 	@$(PY) protos/lock.py
 
 .PHONY: release
-release: install ## Commit, tag and build VERSION in this checkout; nothing is pushed or published
-	@$(PY) -m deploy.release $(VERSION)
+release: install ## Commit, tag (TAG=no: not yet) and build VERSION in this checkout; nothing is pushed or published
+	@$(PY) -m deploy.release $(VERSION) $(if $(filter no,$(TAG)),--no-tag)
 
 .PHONY: docs
 docs: install ## Build the manual into build/docs, strictly

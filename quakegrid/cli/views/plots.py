@@ -32,7 +32,7 @@ def draw(picture: dict[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and not always there
     except ImportError:
         raise errors.EngineMissingError(
-            "figures need matplotlib, which comes with the engine: pip install 'quakegrid[engine]'; "
+            "figures need matplotlib, which comes with the engine: pip install matplotlib; "
             "--json prints the numbers without it"
         ) from None
     figure = Figure(figsize=(8.0, 5.2), layout="constrained", dpi=150)
