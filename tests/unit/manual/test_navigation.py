@@ -60,7 +60,7 @@ def test_four_bare_machines_take_ten_commands() -> None:
 
 
 def test_pages_install_from_this_repository() -> None:
-    """Nothing is published: pip asks no index, and people clone from one variable, which each page explains."""
+    """Nothing is published: pip asks no index, and people clone from one variable that pages explain."""
     explained = "from this repository"
     for page in (ROOT / "README.md", *PAGES):
         text = " ".join(page.read_text(encoding="utf-8").split())
