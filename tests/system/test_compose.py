@@ -105,7 +105,10 @@ def test_person_logs_in_and_asks_the_engine(project: Project) -> None:
             "/accounts/ajax_login/", data={"username": "quakegrid", "password": "correct horse battery"}
         )
         assert answer.status_code == 200, answer.text
-        assert "truncation_level" in web.get("/v1/ini_defaults").json()
+        assert web.get("/v1/ini_defaults").json()["aggregate_by"] == []
+        page = web.get("/calculations")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "<title>Calculations - QuakeGrid</title>" in page.text
 
 
 def test_doctor_finds_nothing(project: Project) -> None:

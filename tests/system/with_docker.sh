@@ -11,6 +11,7 @@
 set -eu
 here=$(dirname "$0")
 made_image=quakegrid-test-base:bookworm
+cgroup=quakegrid-compose-tests
 
 fail() {
     echo "make test-compose: $1" >&2
@@ -31,6 +32,13 @@ await() {
     done
 }
 
+leave() {
+    kill $way_out 2>/dev/null || true
+    umount "$network" 2>/dev/null || true
+    rm -rf "$folder"
+    find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} + 2>/dev/null || true
+}
+
 # Outside: makes the network, starts this script again within, and removes all of it.
 run_apart() {
     [ "$(id -u)" = 0 ] || fail "no Docker daemon answers; start it, or run this as root, who may start one"
@@ -40,7 +48,7 @@ run_apart() {
     folder=$(mktemp -d)
     network=$folder/network
     way_out=
-    trap 'kill $way_out 2>/dev/null || true; umount "$network" 2>/dev/null || true; rm -rf "$folder"' EXIT
+    trap leave EXIT
     trap 'exit 4' INT TERM
     touch "$network"
     unshare --net="$network" true
@@ -58,7 +66,8 @@ run_apart() {
 start_daemon() {
     folder=$QUAKEGRID_DOCKER_FOLDER
     export DOCKER_HOST="unix://$folder/docker.sock"
-    dockerd --host "$DOCKER_HOST" --exec-root "$folder/exec" --pidfile "$folder/pid" >"$folder/dockerd.log" 2>&1 &
+    dockerd --host "$DOCKER_HOST" --exec-root "$folder/exec" --pidfile "$folder/pid" \
+        --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "$cgroup" >"$folder/dockerd.log" 2>&1 &
     daemon=$!
     trap 'kill "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true' EXIT
     trap 'exit 4' INT TERM
