@@ -7,11 +7,12 @@
 # slirp4netns leads out to the package index.
 #
 # The command gets QUAKEGRID_BASE_IMAGE: the Dockerfile's own base from the registry or, where none is reachable, an
-# image made out of Debian's packages. Images stay, for the next time.
+# image made out of Debian's packages. Images stay in /var/cache/quakegrid-compose-tests, for the next time.
 set -eu
 here=$(dirname "$0")
 made_image=quakegrid-test-base:bookworm
 cgroup=quakegrid-compose-tests
+data=/var/cache/quakegrid-compose-tests
 
 fail() {
     echo "make test-compose: $1" >&2
@@ -66,12 +67,16 @@ run_apart() {
 start_daemon() {
     folder=$QUAKEGRID_DOCKER_FOLDER
     export DOCKER_HOST="unix://$folder/docker.sock"
-    dockerd --host "$DOCKER_HOST" --exec-root "$folder/exec" --pidfile "$folder/pid" \
+    dockerd --host "$DOCKER_HOST" --data-root "$data" --exec-root "$folder/exec" --pidfile "$folder/pid" \
         --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "$cgroup" >"$folder/dockerd.log" 2>&1 &
     daemon=$!
     trap 'kill "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true' EXIT
     trap 'exit 4' INT TERM
     await "$daemon" "$folder/dockerd.log" docker info
+    # A run that was killed has left containers, which the daemon starts again: their ports would be taken.
+    docker ps --all --quiet | xargs -r docker rm --force --volumes >/dev/null
+    docker volume ls --quiet | xargs -r docker volume rm --force >/dev/null
+    docker network prune --force >/dev/null
     echo "started a Docker daemon for the tests, in a network of its own"
 }
 
