@@ -64,8 +64,8 @@ protos-lock: install ## Lock the contracts as they are now, also what breaks tho
 	@$(PY) protos/lock.py
 
 .PHONY: release
-release: install ## Commit, tag and build VERSION in this checkout; nothing is pushed or published
-	@$(PY) -m deploy.release $(VERSION)
+release: install ## Commit, tag (TAG=no: not yet) and build VERSION in this checkout; nothing is pushed or published
+	@$(PY) -m deploy.release $(VERSION) $(if $(filter no,$(TAG)),--no-tag)
 
 .PHONY: docs
 docs: install ## Build the manual into build/docs, strictly
@@ -85,11 +85,12 @@ pictures: install ## Make the manual's pictures anew: pages in Chromium, termina
 	@$(PY) -m tests.manual.pictures
 
 .PHONY: check
-check: install ## Format, lint, types, contracts, generated code, spelling and prose
+check: install ## Format, lint, types, contracts, container file, generated code, spelling and prose
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/buf lint protos
+	@$(VENV)/bin/hadolint deploy/Dockerfile
 	@$(VENV)/bin/codespell
 	@$(PY) -m tests.manual.prose --check
 	@$(MAKE) --no-print-directory protos
@@ -162,7 +163,7 @@ test-nofs: install ## Test clusters whose machines share no files (needs root; a
 	@$(PY) -m pytest -rs --full tests/nofs
 
 .PHONY: test-compose
-test-compose: install ## Test the cluster of docker-compose.yml (needs Docker; root starts it where it does not run)
+test-compose: install ## Test the cluster of docker-compose.yml (needs Docker, or root, who starts one in a network of its own)
 	@tests/system/with_docker.sh $(PY) -m pytest --compose tests/system/test_compose.py
 
 .PHONY: test-slurm

@@ -2,7 +2,8 @@
 
 Arranges what CHANGELOG.md has under "Unreleased" by Added, Changed, Fixed and Removed below the version's
 heading, writes the version into the package, builds the sdist and the wheel into `dist/`, with check sums,
-and then commits and tags. Nothing is pushed or published. Who builds the same tag again gets the same bytes.
+and then commits and tags. With `TAG=no` it only commits, and prints how to tag when all tests have passed.
+Nothing is pushed or published. Who builds the same tag again gets the same bytes.
 """
 
 from __future__ import annotations
@@ -32,24 +33,33 @@ class ReleaseError(Exception):
 
 
 def arranged(entries: str) -> str:
-    """Entries of a changelog by kind, in the order that they had within it.
+    """Entries of a changelog by kind, and within a kind by subject, in the order that they had.
 
     Args:
-        entries: sections "### KIND" or "### KIND: subject".
+        entries: sections "### KIND" or "### KIND: subject"; before them a text about the release.
     Raises:
         ReleaseError: a section is of no kind that there is, or there is none.
     """
     parts = _HEADING.split(entries)
-    if parts[0].strip() or len(parts) == 1:
-        raise ReleaseError("CHANGELOG.md has no sections under Unreleased, or text before the first")
-    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    if len(parts) == 1:
+        raise ReleaseError("CHANGELOG.md has no sections under Unreleased")
+    found: dict[str, dict[str, list[str]]] = {kind: {} for kind in KINDS}
     for kind, subject, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
         if kind not in found:
             raise ReleaseError(f"CHANGELOG.md: a section is called {kind!r}; there are {', '.join(KINDS)}")
-        title = f"#### {subject[0].upper()}{subject[1:]}\n\n" if subject else ""
-        # Entries without a subject come before those that have one.
-        found[kind].insert(len(found[kind]) if subject else 0, f"{title}{text.strip()}\n")
-    return "\n".join(f"### {kind}\n\n" + "\n".join(texts) for kind, texts in found.items() if texts)
+        found[kind].setdefault(subject or "", []).append(text.strip())
+    written = [parts[0].strip()] + [_section(kind, found[kind]) for kind in KINDS if found[kind]]
+    return "\n\n".join(part for part in written if part) + "\n"
+
+
+def _section(kind: str, subjects: dict[str, list[str]]) -> str:
+    """A kind with its subjects; what has no subject comes first."""
+    lines = [f"### {kind}"]
+    for subject, texts in sorted(subjects.items(), key=lambda each: each[0] != ""):
+        lines += [f"#### {subject[0].upper()}{subject[1:]}"] if subject else []
+        # Texts that end in a list and begin with one are one list.
+        lines += ["\n".join(texts) if all(text.startswith("- ") for text in texts) else "\n\n".join(texts)]
+    return "\n\n".join(lines)
 
 
 def released(changelog: str, version: str, day: str) -> str:
@@ -105,7 +115,7 @@ def _git(*args: str, epoch_s: int | None = None) -> str:
     return done.stdout.strip()
 
 
-def release(version: str) -> list[Path]:
+def release(version: str, *, is_tagged: bool = True) -> list[Path]:
     """Make the release; returns its files. If there is none, the checkout is as it was, and not tagged."""
     # The sdist would have files that git does not know, too.
     if _git("status", "--porcelain"):
@@ -128,7 +138,8 @@ def release(version: str) -> list[Path]:
         for path, content in before.items():
             path.write_text(content, encoding="utf-8")
         raise
-    _git("tag", "--annotate", f"v{version}", "--message", f"QuakeGrid {version}")
+    if is_tagged:
+        _git("tag", "--annotate", f"v{version}", "--message", f"QuakeGrid {version}")
     return paths
 
 
@@ -149,13 +160,20 @@ def main(argv: list[str]) -> int:
     """Release, or say why not."""
     parser = argparse.ArgumentParser(prog="python -m deploy.release", description=__doc__)
     parser.add_argument("version", help="three numbers, higher than the version that the checkout has")
+    parser.add_argument("--no-tag", action="store_true", help="only commit, and print how to tag")
+    asked = parser.parse_args(argv)
     try:
-        paths = release(parser.parse_args(argv).version)
+        paths = release(asked.version, is_tagged=not asked.no_tag)
     except ReleaseError as exc:
         print(f"release: {exc}", file=sys.stderr)
         return 2
     print("\n".join(str(path.relative_to(ROOT)) for path in paths))
-    print("committed and tagged here; nothing is pushed or published")
+    if not asked.no_tag:
+        print("committed and tagged here; nothing is pushed or published")
+        return 0
+    print("committed here, not tagged; nothing is pushed or published. When all tests have passed:")
+    commit = _git("rev-parse", "HEAD")
+    print(f"git tag --annotate v{asked.version} --message 'QuakeGrid {asked.version}' {commit}")
     return 0
 
 

@@ -14,6 +14,7 @@ from quakegrid.settings import authkeys
 
 ROOT = Path(__file__).parents[2]
 PROJECT = f"quakegrid-test-{os.getpid()}"
+SERVICES = ("dbserver", "broker", "driver", "web", "agent")
 # Images are built by it, and the engine's kernels compiled.
 TIMEOUT_S = 1800
 POLL_S = 0.2
@@ -109,9 +110,19 @@ class Project:
         return sum(node["is_up"] and node["state"] == "warm" for node in nodes)
 
     def _is_healthy(self) -> bool:
-        services = ("dbserver", "broker", "driver", "agent")
-        found = [each for service in services for each in self.containers(service)]
-        return all(each["State"].get("Health", {}).get("Status") == "healthy" for each in found)
+        found = [self.containers(service) for service in SERVICES]
+        states = [
+            each["State"].get("Health", {}).get("Status") for containers in found for each in containers
+        ]
+        return all(found) and set(states) == {"healthy"}
+
+    def left(self) -> list[str]:
+        """What Docker still has of it: containers, volumes and networks."""
+        kinds = (("container", "--all"), ("volume",), ("network",))
+        only = ("--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}")
+        listed = [self.run(["docker", kind, "ls", *options, *only]) for kind, *options in kinds]
+        assert all(done.returncode == 0 for done in listed), [done.stderr for done in listed]
+        return [name for done in listed for name in done.stdout.split()]
 
     def remove(self) -> None:
         """Remove its containers, volumes and network."""

@@ -15,11 +15,10 @@ import pytest
 from tests.engine.cases import PARAMS, Case, prepare
 from tests.engine.conftest import PlainEngine, plain_engine
 from tests.engine.exports import find_differences
-from tests.system.compose import ROOT, Project, wait_until
+from tests.system.compose import ROOT, SERVICES, Project, wait_until
 
 __all__ = ["plain_engine"]
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(3600)]
-SERVICES = ("dbserver", "broker", "driver", "web", "agent")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,10 @@ def test_person_logs_in_and_asks_the_engine(project: Project) -> None:
             "/accounts/ajax_login/", data={"username": "quakegrid", "password": "correct horse battery"}
         )
         assert answer.status_code == 200, answer.text
-        assert "truncation_level" in web.get("/v1/ini_defaults").json()
+        assert web.get("/v1/ini_defaults").json()["aggregate_by"] == []
+        page = web.get("/calculations")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "<title>Calculations - QuakeGrid</title>" in page.text
 
 
 def test_doctor_finds_nothing(project: Project) -> None:
@@ -173,3 +175,12 @@ def test_agents_are_scaled_while_the_cluster_is_up(project: Project) -> None:
     project.must("up", "-d", "--scale", "agent=3")
 
     wait_until(lambda: project.warm_count() == 3, "three warm agents")
+
+
+def test_nothing_is_left_when_it_is_removed(project: Project) -> None:
+    """`down --volumes` leaves no container, volume or network; this is the last test."""
+    assert project.left()
+
+    project.remove()
+
+    assert project.left() == []

@@ -170,8 +170,9 @@ def change_role(name: str, role: str, **wanted: Any) -> None:
 def revoke(name: str, credential_id: str, is_ending: bool) -> None:
     """Revoke all credentials of a person, the password, and all logins and tokens at the web pages.
 
-    The dbserver refuses them at once, other services as soon as they hear of it, within moments. Jobs of the
-    person go on, unless you give --end-jobs.
+    Tokens for nodes that the person has made admit nobody any more; nodes that joined with them stay. The
+    dbserver refuses all that at once, other services as soon as they hear of it, within moments. Jobs of
+    the person go on, unless you give --end-jobs.
     """
     if credential_id and is_ending:
         raise errors.UsageError("--end-jobs is for a person who is to have no credential: leave out --id")

@@ -28,10 +28,12 @@ from quakegrid.clients import node_access
 from quakegrid.clients.connection import Connection
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.credential_watch import CredentialWatch
+from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.clients.node_access import NodeAccessClient
 from quakegrid.services.dbserver.people import node_ends
 from quakegrid.services.dbserver.rpc.node_access import NODE_LIFE_S
 from quakegrid.settings.config import Settings
+from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import callers, certificates, credentials, grpc_channels
 from tests.support import strangers
@@ -160,6 +162,34 @@ def test_revoked_or_ended_token_is_refused(
     assert access.list_nodes() == []
     with pytest.raises(errors.NotFoundError, match="there is no token zz"):
         access.revoke_token("zz")
+
+
+@pytest.mark.parametrize("only", [True, False], ids=["one credential", "all"])
+def test_token_ends_with_the_credential_of_its_maker(
+    dbserver: LocalDbServer,
+    access: NodeAccessClient,
+    client: DbClient,
+    addresses: tuple[str, str],
+    *,
+    only: bool,
+) -> None:
+    """Tokens that others have made go on, and so do nodes that have joined."""
+    people = PeopleClient(client)
+    issued, proof = people.issue("ada", PrincipalRole.ADMIN, 24 * HOUR)
+    people.issue("ada", PrincipalRole.ADMIN, 48 * HOUR)
+    _, ours = access.create_token(addresses, HOUR)
+    credential = CredentialFile("lab", "ada", "admin", issued.id, issued.end_time, *addresses, proof)
+    with DbClient(replace(dbserver.settings, credential=credential)) as hers:
+        made, text = NodeAccessClient(hers).create_token(addresses, HOUR, max_hosts=2)
+    file = node_access.join(text, "n1")
+
+    people.revoke("ada", issued.id if only else "")
+
+    with pytest.raises(errors.CredentialError, match=r"was revoked, .*`quakegrid token create --node`"):
+        node_access.join(text, "n2")
+    assert {each.id: each.state(made.issue_time) for each in access.list_tokens()}[made.id] == "revoked"
+    assert who_am_i(dbserver.settings, file.proof) == ("node", "n1")
+    assert node_access.join(ours, "n3").host == "n3"
 
 
 def token_of(proof: Certified, addresses: tuple[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from deploy.release import ReleaseError
 LOG = """# Changelog
 
 ## Unreleased
+
+The release of pages.
 
 ### Added: pages
 
@@ -31,6 +34,10 @@ LOG = """# Changelog
 ### Added
 
 - A command.
+
+### Added: pages
+
+- A page of nodes.
 
 ## 1.0.0 - 2026-01-01
 
@@ -57,6 +64,14 @@ def test_entries_are_arranged_by_kind() -> None:
     assert text.index("- A command.") < text.index("#### Pages")
     assert [line for line in LOG.splitlines() if line.startswith("- ") and line not in text] == []
     assert "\n\n\n" not in text
+
+
+def test_subject_with_several_sections_is_one_list() -> None:
+    """Whoever reads of pages finds all of it at one place, below what the release is about."""
+    text = release.released(LOG, "1.1.0", "2026-02-03")
+
+    assert "#### Pages\n\n- A page of events.\n- A page of nodes.\n\n#### People" in text
+    assert "## 1.1.0 - 2026-02-03\n\nThe release of pages.\n\n### Added\n\n- A command." in text
 
 
 def test_real_changelog_can_be_released() -> None:
@@ -144,6 +159,20 @@ def test_release_is_tagged_when_it_is_built(checkout: Path) -> None:
     assert git(checkout, "status", "--porcelain") == ""
     with pytest.raises(ReleaseError, match=r"a tag v1\.1\.0 already"):
         release.release("1.1.0")
+
+
+def test_tag_can_wait_until_the_commit_has_passed_ci(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that is printed tags the commit of the release, and no later one."""
+    assert release.main(["1.1.0", "--no-tag"]) == 0
+
+    command = capsys.readouterr().out.splitlines()[-1]
+    released = git(checkout, "rev-parse", "HEAD")
+    assert git(checkout, "tag", "--list") == ""
+    git(checkout, "commit", "--quiet", "--allow-empty", "--message", "Go on")
+    git(checkout, *shlex.split(command)[1:])
+    assert git(checkout, "rev-parse", "v1.1.0^{commit}") == released
 
 
 def test_release_that_cannot_be_built_leaves_no_trace(

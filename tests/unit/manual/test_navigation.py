@@ -59,6 +59,20 @@ def test_four_bare_machines_take_ten_commands() -> None:
     assert len(re.findall(r"  # \d", text)) == len(counted)
 
 
+def test_pages_install_from_this_repository() -> None:
+    """Nothing is published: pip asks no index, and people clone from one variable that pages explain."""
+    explained = "from this repository"
+    for page in (ROOT / "README.md", *PAGES):
+        text = " ".join(page.read_text(encoding="utf-8").split())
+        cloned = set(re.findall(r"git clone (?:-\S+ )*(\S+)", text))
+
+        assert cloned <= {'"$REPOSITORY"'}, page
+        assert "decisions" in page.parts or not re.search(r"install (?:-\S+ )*['\"]?quakegrid\b", text), page
+        if cloned:
+            assert explained in text, page
+            assert "`REPOSITORY` stands for the address from which you have it" in text, page
+
+
 def test_readme_is_short_and_leads_somewhere() -> None:
     """At most a hundred lines; every link and picture is there."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quakegrid.errors import NotFoundError, StateError, UsageError
+from quakegrid.services.dbserver.people import tokens
 from quakegrid.services.dbserver.store.database import SqlSession
 
 # All services keep the ids of all that count in memory, and are told of them in one message.
@@ -38,7 +39,7 @@ def issue(session: SqlSession, new: CredentialRow, *, is_only: bool) -> None:
         StateError: the person has one of another role that is not revoked, or there are too many.
     """
     if is_only:
-        _revoke(session, find_valid(session, new.name, new.issue_s), new.issuer, new.issue_s)
+        revoke_all(session, new.name, new.issuer, new.issue_s)
     others = {row.role for row in find_valid(session, new.name, new.issue_s)} - {new.role}
     if others:
         raise StateError(
@@ -54,7 +55,7 @@ def issue(session: SqlSession, new: CredentialRow, *, is_only: bool) -> None:
 
 
 def revoke(session: SqlSession, name: str, prefix: str, revoker: str, now_s: float) -> list[CredentialRow]:
-    """Revoke credentials of a person; returns those that were valid until now.
+    """Revoke credentials of a person, and the tokens for nodes that the person has made.
 
     Args:
         session: of the writer.
@@ -62,6 +63,8 @@ def revoke(session: SqlSession, name: str, prefix: str, revoker: str, now_s: flo
         prefix: how the id of the one that is meant begins; empty for all.
         revoker: who asks.
         now_s: seconds since 1970.
+    Returns:
+        The credentials that were valid until now.
     Raises:
         NotFoundError: the person has no such credential.
         UsageError: more than one begins so.
@@ -75,13 +78,15 @@ def revoke(session: SqlSession, name: str, prefix: str, revoker: str, now_s: flo
         raise UsageError(f"{len(meant)} credentials of {name} begin with {prefix}; give more of the id")
     ended = [row for row in meant if row.revocation_s is None and row.end_s > now_s]
     _revoke(session, ended, revoker, now_s)
+    tokens.revoke_made_by(session, name, revoker, now_s)
     return ended
 
 
 def revoke_all(session: SqlSession, name: str, revoker: str, now_s: float) -> list[CredentialRow]:
-    """Revoke all credentials of a person that count; returns them."""
+    """Revoke all credentials of a person that count, and the tokens for nodes; returns the credentials."""
     ended = find_valid(session, name, now_s)
     _revoke(session, ended, revoker, now_s)
+    tokens.revoke_made_by(session, name, revoker, now_s)
     return ended
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quakegrid.access.principals import Principal, PrincipalRole
 from quakegrid.errors import CredentialError, NotFoundError, StateError, UsageError
 from quakegrid.services.dbserver.store.database import SqlSession
 
@@ -92,6 +93,13 @@ def revoke(session: SqlSession, prefix: str, revoker: str, now_s: float) -> Toke
         found[0].id,
     )
     return found[0]
+
+
+def revoke_made_by(session: SqlSession, name: str, revoker: str, now_s: float) -> None:
+    """Revoke all tokens that a person has made: whoever had the credential can have kept some of them."""
+    issuer = str(Principal(PrincipalRole.ADMIN, name))
+    change = "UPDATE quakegrid_node_token SET revocation_s=?x, revoker=?x"
+    session.execute(f"{change} WHERE issuer=?x AND revocation_s IS NULL", now_s, revoker, issuer)
 
 
 def users(session: SqlSession, token_id: str) -> list[str]:
