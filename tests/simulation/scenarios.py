@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,12 +22,21 @@ FLEETS: Sequence[Mapping[str, int]] = (
     {"n1": 3},
 )
 RATES = (0.0, 0.1, 0.4, 0.6, 0.8)
+# How long each message occupies its link: nothing to speak of, or so long that a driver needs a while to tell
+# its lane all tasks, and something can happen in the middle.
+MESSAGES_S = (1e-6, 1e-6, 0.001, 0.005)
+# How long a node may be silent: as it is set by default, and much shorter.
+NODE_TIMEOUTS_S = (15.0, 15.0, 5.0)
 DURATIONS: Sequence[Callable[[random.Random], float]] = (
     lambda source: source.uniform(0.002, 0.02),
     lambda source: source.uniform(0.05, 0.5),
     lambda source: source.uniform(0.5, 5.0),
     lambda source: 0.01 + 4.0 * source.random() ** 4,
 )
+
+
+# How many runs have a kind of fault, if not as many as the others.
+SHARES = {FaultKind.BLACKOUT: 0.12}
 
 
 class Start(NamedTuple):
@@ -39,7 +48,7 @@ class Start(NamedTuple):
 
 
 class AbortPlan(NamedTuple):
-    """A person aborts a calculation."""
+    """A person aborts a calculation: the driver of this number, if it is there."""
 
     at_s: float
     driver: int
@@ -81,6 +90,8 @@ class Scenario:
     enabled: frozenset[FaultKind]
     message_rate: float
     until_s: float
+    message_s: float
+    node_timeout_s: float
     task_timeout_s: float = math.inf
     max_attempts: int = 3
 
@@ -91,34 +102,40 @@ def draw(seed: int) -> Scenario:
     cores = source.choice(FLEETS)
     # Each run has only some kinds of faults: rare ones come together then, and none hides another.
     rate = source.choice(RATES)
-    enabled = {kind for kind in FaultKind if source.random() < 0.4}
+    enabled = {kind for kind in FaultKind if source.random() < SHARES.get(kind, 0.4)}
     if rate:
         enabled |= {kind for kind in MESSAGE_KINDS if source.random() < 0.6}
-    until_s = source.uniform(4.0, 20.0)
-    strokes = _strokes(
-        source, cores, sorted(enabled.difference(MESSAGE_KINDS), key=lambda kind: kind.name), until_s
-    )
+    # Most runs are short. What takes half a minute, such as a hold that is over, happens in the others.
+    until_s = source.uniform(4.0, 20.0) if source.random() < 0.75 else source.uniform(20.0, 70.0)
+    strokes = _strokes(source, cores, enabled, until_s)
     starts = [
-        Start(source.uniform(0.1, 4.0), source.choice(sorted(cores)), program)
-        for program in _programs(source, FaultKind.POISON in enabled)
+        Start(source.uniform(0.1, max(4.0, until_s / 4)), source.choice(sorted(cores)), program)
+        for program in _programs(source, FaultKind.POISON in enabled, max(1.0, until_s / 16))
     ]
     starts.sort()
-    aborts = [AbortPlan(source.uniform(1.0, until_s), 0)] if source.random() < 0.35 else []
     return Scenario(
         seed,
         cores,
         source.choice((0, 0, 1, 2)),
         starts,
         strokes,
-        aborts,
+        _aborts(source, until_s),
         frozenset(enabled),
         rate,
         until_s,
+        message_s=source.choice(MESSAGES_S),
+        node_timeout_s=source.choice(NODE_TIMEOUTS_S),
         max_attempts=source.choice((1, 2, 3, 3)),
     )
 
 
-def _programs(source: random.Random, has_poison: bool) -> list[Program]:
+def _aborts(source: random.Random, until_s: float) -> list[AbortPlan]:
+    """Early enough that something may go wrong when they are carried out."""
+    count = source.choice((0, 0, 0, 1, 1, 2))
+    return [AbortPlan(source.uniform(0.5, 0.8 * until_s), number) for number in range(count)]
+
+
+def _programs(source: random.Random, has_poison: bool, stretch: float) -> list[Program]:
     found = []
     for number in range(1, source.choice((1, 1, 2, 3)) + 1):
         duration = source.choice(DURATIONS)
@@ -126,7 +143,7 @@ def _programs(source: random.Random, has_poison: bool) -> list[Program]:
         is_known = source.random() < 0.3
         tasks = []
         for _ in range(count):
-            duration_s = duration(source) * min(1.0, 60 / count)
+            duration_s = duration(source) * stretch * min(1.0, 60 / count)
             is_poison = has_poison and source.random() < 0.5 / count
             weight = 1.0 if source.random() < 0.7 else source.choice((0.5, 3.0))
             tasks.append(TaskPlan(duration_s, is_poison, weight, duration_s if is_known else 0.0))
@@ -137,22 +154,29 @@ def _programs(source: random.Random, has_poison: bool) -> list[Program]:
 
 
 def _strokes(
-    source: random.Random, cores: Mapping[str, int], kinds: Sequence[FaultKind], until_s: float
+    source: random.Random, cores: Mapping[str, int], enabled: Iterable[FaultKind], until_s: float
 ) -> list[Stroke]:
-    usable = [kind for kind in kinds if kind in STRIKES]
-    if not usable:
-        return []
-    found = [
-        Stroke(
-            source.uniform(0.3, until_s),
-            source.choice(usable),
-            source.choice(sorted(cores)),
-            source.random(),
-            source.random(),
-        )
-        for _ in range(source.choice((1, 4, 12, 30)))
-    ]
+    kinds = sorted((kind for kind in enabled if kind in STRIKES), key=lambda kind: kind.name)
+    usable = [kind for kind in kinds if kind is not FaultKind.BLACKOUT]
+    found = []
+    if usable:
+        instants = _instants(source, source.choice((1, 4, 12, 30)), until_s)
+        found = [_stroke(source, cores, source.choice(usable), at_s) for at_s in instants]
+    if FaultKind.BLACKOUT in kinds:  # one, and early: it leaves no calculation
+        found.append(_stroke(source, cores, FaultKind.BLACKOUT, source.uniform(0.5, 6.0)))
     return sorted(found, key=lambda stroke: stroke.at_s)
+
+
+def _instants(source: random.Random, count: int, until_s: float) -> list[float]:
+    """When something goes wrong: at any time, or in bursts, where one thing hits what another left behind."""
+    if source.random() < 0.5:
+        return [source.uniform(0.3, until_s) for _ in range(count)]
+    bursts = [source.uniform(0.3, until_s) for _ in range(1 + count // 6)]
+    return [min(until_s, source.choice(bursts) + source.uniform(0.0, 4.0)) for _ in range(count)]
+
+
+def _stroke(source: random.Random, cores: Mapping[str, int], kind: FaultKind, at_s: float) -> Stroke:
+    return Stroke(at_s, kind, source.choice(sorted(cores)), source.random(), source.random())
 
 
 # --- what each kind does
@@ -185,6 +209,23 @@ def _crash_node(world: World, stroke: Stroke) -> str:
     back_s = 3 + 30 * stroke.amount
     node.crash(back_s)
     return f"{stroke.target} loses its power for {back_s:.0f} s"
+
+
+def _black_out(world: World, stroke: Stroke) -> str:
+    back_s = 3 + 10 * stroke.amount
+    for node in world.nodes.values():
+        node.crash(back_s)
+    world.master.crash(back_s * stroke.choice)
+    world.database.crash(back_s * stroke.choice)
+    return f"all machines lose their power for {back_s:.0f} s at most"
+
+
+def _stop_agent(world: World, stroke: Stroke) -> str:
+    node = world.nodes[stroke.target]
+    seconds = min(0.2 + 20 * stroke.amount**2, max(0.5, world.scenario.until_s - world.now_s))
+    if not node.stop_for(seconds):
+        return ""
+    return f"the agent of {stroke.target} stands still for {seconds:.1f} s"
 
 
 def _crash_lane(world: World, stroke: Stroke) -> str:
@@ -271,7 +312,9 @@ STRIKES: Mapping[FaultKind, Callable[[World, Stroke], str]] = {
     FaultKind.BROKER_CRASH: _crash_broker,
     FaultKind.DATABASE_CRASH: _crash_database,
     FaultKind.DRIVER_CRASH: _crash_driver,
+    FaultKind.BLACKOUT: _black_out,
     FaultKind.STOPPED: _stop,
+    FaultKind.AGENT_STOPPED: _stop_agent,
     FaultKind.CUT: _cut,
     FaultKind.CUT_IN: _cut,
     FaultKind.CUT_OUT: _cut,

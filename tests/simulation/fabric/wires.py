@@ -51,10 +51,11 @@ class Network:
     Args:
         loop: of the world.
         faults: of the run.
+        message_s: how long each message occupies its connection: the next one comes later by that.
     """
 
-    def __init__(self, loop: VirtualLoop, faults: Faults) -> None:
-        self.loop, self.faults = loop, faults
+    def __init__(self, loop: VirtualLoop, faults: Faults, message_s: float) -> None:
+        self.loop, self.faults, self.message_s = loop, faults, message_s
         self.ports: dict[int, Listening] = {}
         self._deaf: set[str] = set()  # machines that hear nothing of the master
         self._mute: set[str] = set()  # machines that the master does not hear
@@ -110,7 +111,7 @@ class Connection:
             self._on_way[direction] += 1
             self.break_up()
             return
-        at_s = max(loop.now_s + fate.delay_s, self._last_s[direction] + 1e-6)
+        at_s = max(loop.now_s + fate.delay_s, self._last_s[direction] + network.message_s)
         self._last_s[direction] = at_s
         self._on_way[direction] += 1
         loop.call_at(at_s, self._arrive, direction, message)

@@ -20,6 +20,7 @@ from quakegrid.session.options import Patience
 from quakegrid.session.stream_rules import Heard, Next, StreamRules
 from quakegrid.session.worker_output import WordsRelay
 from quakegrid.transport import lane_names, lane_sockets
+from quakegrid.wire.v1 import lane_pb2
 from tests.simulation.fabric.calls import UP, Calls, Stream
 from tests.simulation.fabric.wires import Message, Wire
 
@@ -83,11 +84,15 @@ class SocketFace:
         self.wire: Wire | None = None
         self.received: list[Message] = []
         self.awaits_hello = False
+        # A join went out without a connection: part of what was told before it may be lost with the last one.
+        self.is_telling_cut = False
 
     def send(self, message: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""
         assert self.wire is not None
         self.wire.send(message)
+        if not self.wire.is_connected and not self.is_telling_cut:
+            self.is_telling_cut = lane_pb2.LaneMessage.FromString(bytes(message[0])).HasField("join")
 
     def receive(self) -> Message | None:
         """The next message; a probe is answered here."""
@@ -129,6 +134,11 @@ class SimulatedDriver:
         self._retry_s = math.inf
         node.drivers[self.pid] = self
         world.loop.call_soon(self._begin)
+
+    @property
+    def is_telling_cut(self) -> bool:
+        """Whether a connection may have broken in the middle of what it told its lane."""
+        return self._socket.is_telling_cut
 
     # --- its end
 
