@@ -201,6 +201,17 @@ MUTANTS: Sequence[Mutant] = (
         ],
     ),
     Mutant(
+        "unanswered-order-ends-the-link",
+        "a node whose agent leaves an order unanswered is never reached again (a reading of the broker)",
+        [
+            Edit(
+                f"{SERVICES}.broker.nodes.link:NodeLink._watch",
+                "if task is None or task.cancelling():",
+                "if True:",
+            )
+        ],
+    ),
+    Mutant(
         "told-before-the-hello",
         "a driver tells its lane between a new connection and the hello (this simulation)",
         [
