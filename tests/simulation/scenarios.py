@@ -25,6 +25,8 @@ RATES = (0.0, 0.1, 0.4, 0.6, 0.8)
 # How long each message occupies its link: nothing to speak of, or so long that a driver needs a while to tell
 # its lane all tasks, and something can happen in the middle.
 MESSAGES_S = (1e-6, 1e-6, 0.001, 0.005)
+# How long a program is busy with outcomes before it takes others.
+BUSY_S = (0.0, 0.0, 0.05, 0.3)
 # How long a node may be silent: as it is set by default, and much shorter.
 NODE_TIMEOUTS_S = (15.0, 15.0, 5.0)
 DURATIONS: Sequence[Callable[[random.Random], float]] = (
@@ -149,7 +151,8 @@ def _programs(source: random.Random, has_poison: bool, stretch: float) -> list[P
             tasks.append(TaskPlan(duration_s, is_poison, weight, duration_s if is_known else 0.0))
         max_workers = source.choice((0, 0, 0, 2))
         has_job = source.random() < 0.9
-        found.append(Program(f"calculation {number}", tuple(tasks), has_job, max_workers))
+        busy_s = source.choice(BUSY_S)
+        found.append(Program(f"calculation {number}", tuple(tasks), has_job, max_workers, busy_s))
     return found
 
 

@@ -44,12 +44,23 @@ class TaskPlan(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What a driver computes."""
+    """What a driver computes.
+
+    Args:
+        name: of it.
+        tasks: what it submits.
+        has_job: whether it is a calculation.
+        max_workers: how many it wants at most; 0 for no limit.
+        busy_s: how long it is busy with what it took, before it takes all that came meanwhile.
+        width: cores for each worker.
+        user_name: whose it is.
+    """
 
     name: str
     tasks: Sequence[TaskPlan]
     has_job: bool = True
     max_workers: int = 0
+    busy_s: float = 0.0
     width: int = 1
     user_name: str = "anna"
 
@@ -84,15 +95,14 @@ class SocketFace:
         self.wire: Wire | None = None
         self.received: list[Message] = []
         self.awaits_hello = False
-        # A join went out without a connection: part of what was told before it may be lost with the last one.
-        self.is_telling_cut = False
+        self.is_join_astray = False
 
     def send(self, message: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""
         assert self.wire is not None
         self.wire.send(message)
-        if not self.wire.is_connected and not self.is_telling_cut:
-            self.is_telling_cut = lane_pb2.LaneMessage.FromString(bytes(message[0])).HasField("join")
+        if not self.is_join_astray and (not self.wire.is_connected or self._has_probe()):
+            self.is_join_astray = lane_pb2.LaneMessage.FromString(bytes(message[0])).HasField("join")
 
     def receive(self) -> Message | None:
         """The next message; a probe is answered here."""
@@ -100,9 +110,13 @@ class SocketFace:
             message = self.received.pop(0)
             if not lane_sockets.is_probe(message):  # type: ignore[arg-type]
                 return message
+            self.is_join_astray |= self.awaits_hello  # there will be two hellos, and a telling for each
             self.send([lane_sockets.PROBE])
             self.awaits_hello = True
         return None
+
+    def _has_probe(self) -> bool:
+        return any(lane_sockets.is_probe(message) for message in self.received)  # type: ignore[arg-type]
 
 
 class SimulatedDriver:
@@ -132,13 +146,14 @@ class SimulatedDriver:
         self._socket = SocketFace()
         self._has_submitted = False
         self._retry_s = math.inf
+        self._is_busy = False
         node.drivers[self.pid] = self
         world.loop.call_soon(self._begin)
 
     @property
-    def is_telling_cut(self) -> bool:
-        """Whether a connection may have broken in the middle of what it told its lane."""
-        return self._socket.is_telling_cut
+    def is_join_astray(self) -> bool:
+        """Whether its lane may have taken a join of it for another than it was, see `promises.py`."""
+        return self._socket.is_join_astray
 
     # --- its end
 
@@ -300,7 +315,7 @@ class SimulatedDriver:
             case Heard.ADMITTED:
                 self._join(answer.admitted)
             case Heard.ADMITTED_AGAIN | Heard.FAILED:
-                self._receive()
+                self._wake_up()
             case Heard.ABORTED:
                 self._on_aborted(self.rules.abort_reason)
             case _:
@@ -335,7 +350,19 @@ class SimulatedDriver:
     def _on_message(self, frames: Message) -> None:
         if self.is_alive:
             self._socket.received.append(frames)
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        """Have the program take what has come, as soon as it is not busy."""
+        if not (self.program.busy_s and self._has_submitted):
             self._receive()
+        elif not self._is_busy:
+            self._is_busy = True
+            self._world.loop.call_later(self.program.busy_s, self._end_busy)
+
+    def _end_busy(self) -> None:
+        self._is_busy = False
+        self._receive()
 
     def _receive(self) -> None:
         """Take what has come, as the program's own thread does."""
