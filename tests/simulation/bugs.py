@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.simulation.fabric.faults import FaultKind
+
 SERVICES = "quakegrid.services"
+# What makes a driver or a worker come to a lane that does not know its session.
+NEW_BROKER = frozenset({FaultKind.BROKER_CRASH})
+NEW_LANE = frozenset({FaultKind.BROKER_CRASH, FaultKind.LANE_CRASH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,13 @@ class Mutant:
         name: of it.
         words: what it breaks, and how it was found.
         edits: that make it.
+        needs: faults; seeds that bring none of them cannot find it, and are not run. Empty if all may.
     """
 
     name: str
     words: str
     edits: Sequence[Edit]
+    needs: frozenset[FaultKind] = frozenset()
 
 
 MUTANTS: Sequence[Mutant] = (
@@ -81,6 +88,7 @@ MUTANTS: Sequence[Mutant] = (
                 "if False:",
             ),
         ],
+        NEW_BROKER,
     ),
     Mutant(
         "lane-does-not-settle",
@@ -92,6 +100,7 @@ MUTANTS: Sequence[Mutant] = (
                 "True",
             )
         ],
+        NEW_LANE,
     ),
     Mutant(
         "lost-nodes-are-blamed",
@@ -125,6 +134,7 @@ MUTANTS: Sequence[Mutant] = (
                 "return False",
             )
         ],
+        frozenset({FaultKind.STOPPED}),
     ),
     Mutant(
         "unanswered-start-forgotten",
@@ -158,6 +168,7 @@ MUTANTS: Sequence[Mutant] = (
                 "self._give_up_s = math.inf",
             )
         ],
+        NEW_BROKER,
     ),
     Mutant(
         "stopped-worker-is-blamed",
@@ -185,6 +196,7 @@ MUTANTS: Sequence[Mutant] = (
                 "if True:",
             )
         ],
+        NEW_LANE,
     ),
     Mutant(
         "hanging-driver-lives-on",
@@ -221,6 +233,7 @@ MUTANTS: Sequence[Mutant] = (
                 "self._retelling.due_s",
             )
         ],
+        NEW_BROKER,
     ),
     Mutant(
         "begun-before-it-was-held",
@@ -232,6 +245,7 @@ MUTANTS: Sequence[Mutant] = (
                 "if is_first and not reason and self.rules is None:",
             )
         ],
+        NEW_BROKER | {FaultKind.BLACKOUT},
     ),
     Mutant(
         "strange-worker-awaited",
@@ -243,5 +257,6 @@ MUTANTS: Sequence[Mutant] = (
                 "if False",
             )
         ],
+        NEW_BROKER,
     ),
 )

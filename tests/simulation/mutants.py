@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation import runs
+from tests.simulation import runs, scenarios
 from tests.simulation.bugs import MUTANTS, Edit, Mutant
 
 
@@ -32,7 +32,7 @@ class Hunt:
     Args:
         mutant: its name.
         is_found: whether a seed found it.
-        seed_count: how many seeds were run, the last of them found it.
+        seed_count: how many seeds were looked at, the last of them found it.
         violation: of that seed with the mutant; without the mutant the seed breaks no promise.
         failing: seeds before it that break a promise without the mutant, too, so that they say nothing of it.
     """
@@ -92,6 +92,8 @@ def hunt(name: str, seed_count: int) -> Hunt:
     """Run seeds until one finds the mutant."""
     mutant, failing = named(name), []
     for seed in range(1, seed_count + 1):
+        if mutant.needs and not mutant.needs & scenarios.drawn_kinds(scenarios.draw(seed)):
+            continue
         with applied(mutant):
             violation = runs.run_seed(seed).violation
         if not violation:

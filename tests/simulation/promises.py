@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from quakegrid.engine.database.hold_keeper import HOLD_S
 from quakegrid.errors import IllegalMoveError, PeerUnreachableError
 from quakegrid.jobs.states import JobState
 from quakegrid.services.lane.tasks.events import SessionId
@@ -256,9 +257,12 @@ class Promises:
         self._world.trace("job", job_id, str(state))
         self._acknowledged[job_id] = state
 
-    def on_hold_lost(self, job_id: int) -> None:
-        """The dbserver fails a job since nobody renews its hold."""
-        self._world.trace("hold lost", job_id)
+    def on_hold_lost(self, job_id: int, worked_s: float) -> None:
+        """The dbserver fails a job since nobody renews its hold; it has worked so long meanwhile."""
+        self._world.trace("hold lost", job_id, worked_s)
+        if worked_s < HOLD_S / 2:  # it may stand still for moments that nobody notices
+            words = f"the hold on job {job_id} is lost after {worked_s:.0f} s, apart from the time in which"
+            self._world.fail(broken(6, f"{words} the dbserver stood still"))
         driver = next((each for each in self._world.drivers if each.job_id == job_id), None)
         if driver is not None and driver.is_alive and not driver.is_closing:
             self._excuse(driver, "hold on it was lost")

@@ -98,6 +98,11 @@ class Scenario:
     max_attempts: int = 3
 
 
+def drawn_kinds(scenario: Scenario) -> set[FaultKind]:
+    """The faults of a scenario that come at an instant."""
+    return {stroke.kind for stroke in scenario.strokes}
+
+
 def draw(seed: int) -> Scenario:
     """The scenario of a seed."""
     source = random.Random(f"{seed} scenario")
