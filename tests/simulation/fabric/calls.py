@@ -261,7 +261,7 @@ class NodeChannel:
                     return
                 future.set_exception(broken(str(error)))
                 self._unanswered_count += 1
-                if self._unanswered_count % 2 == 0:
+                if self._unanswered_count % 2 == 1:
                     return  # only this call was left unanswered
                 for stream in self._streams:  # it was on the same connection
                     stream.break_up(str(error))
