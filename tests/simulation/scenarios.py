@@ -28,9 +28,11 @@ MESSAGES_S = (1e-6, 1e-6, 0.001, 0.005)
 # How long a program is busy with outcomes before it takes others.
 BUSY_S = (0.0, 0.0, 0.05, 0.3)
 # How long a node may be silent: as it is set by default, and much shorter.
-NODE_TIMEOUTS_S = (15.0, 15.0, 5.0)
+NODE_TIMEOUTS_S = (15.0, 5.0)
+# How long a lane needs to begin.
+LANE_STARTS_S = (0.3, 0.05)
 DURATIONS: Sequence[Callable[[random.Random], float]] = (
-    lambda source: source.uniform(0.002, 0.02),
+    lambda source: source.uniform(0.01, 0.1),
     lambda source: source.uniform(0.05, 0.5),
     lambda source: source.uniform(0.5, 5.0),
     lambda source: 0.01 + 4.0 * source.random() ** 4,
@@ -38,7 +40,22 @@ DURATIONS: Sequence[Callable[[random.Random], float]] = (
 
 
 # How many runs have a kind of fault, if not as many as the others.
-SHARES = {FaultKind.BLACKOUT: 0.12}
+SHARES = {
+    FaultKind.BLACKOUT: 0.1,
+    FaultKind.DRIVER_CRASH: 0.2,
+    FaultKind.BROKER_CRASH: 0.55,
+    FaultKind.LANE_CRASH: 0.5,
+}
+# What ends drivers, too. It mostly hits other machines: without calculations nothing can go wrong.
+ENDS_DRIVERS = (FaultKind.AGENT_CRASH, FaultKind.NODE_CRASH)
+# What hits, while a new broker or a new lane does not know everything yet.
+COMPANIONS = (
+    FaultKind.AGENT_STOPPED,
+    FaultKind.AGENT_STOPPED,
+    FaultKind.AGENT_CRASH,
+    FaultKind.WORKER_CRASH,
+    FaultKind.CUT,
+)
 
 
 class Start(NamedTuple):
@@ -94,6 +111,7 @@ class Scenario:
     until_s: float
     message_s: float
     node_timeout_s: float
+    lane_start_s: float
     task_timeout_s: float = math.inf
     max_attempts: int = 3
 
@@ -114,10 +132,16 @@ def draw(seed: int) -> Scenario:
         enabled |= {kind for kind in MESSAGE_KINDS if source.random() < 0.6}
     # Most runs are short. What takes half a minute, such as a hold that is over, happens in the others.
     until_s = source.uniform(4.0, 20.0) if source.random() < 0.75 else source.uniform(20.0, 70.0)
-    strokes = _strokes(source, cores, enabled, until_s)
+    home = source.choice(sorted(cores))  # where most drivers are
+    strokes = _strokes(source, _Targets(sorted(cores), home), enabled, until_s)
+    enabled |= {stroke.kind for stroke in strokes}
     starts = [
-        Start(source.uniform(0.1, max(4.0, until_s / 4)), source.choice(sorted(cores)), program)
-        for program in _programs(source, FaultKind.POISON in enabled, max(1.0, until_s / 16))
+        Start(
+            source.uniform(0.1, max(4.0, until_s / 4)),
+            home if source.random() < 0.7 else source.choice(sorted(cores)),
+            program,
+        )
+        for program in _programs(source, FaultKind.POISON in enabled, sum(cores.values()), until_s)
     ]
     starts.sort()
     return Scenario(
@@ -132,47 +156,78 @@ def draw(seed: int) -> Scenario:
         until_s,
         message_s=source.choice(MESSAGES_S),
         node_timeout_s=source.choice(NODE_TIMEOUTS_S),
-        max_attempts=source.choice((1, 2, 3, 3)),
+        lane_start_s=source.choice(LANE_STARTS_S),
+        max_attempts=source.choice((1, 1, 2, 3)),
     )
 
 
 def _aborts(source: random.Random, until_s: float) -> list[AbortPlan]:
     """Early enough that something may go wrong when they are carried out."""
-    count = source.choice((0, 0, 0, 1, 1, 2))
+    count = source.choice((0, 0, 1, 2))
     return [AbortPlan(source.uniform(0.5, 0.8 * until_s), number) for number in range(count)]
 
 
-def _programs(source: random.Random, has_poison: bool, stretch: float) -> list[Program]:
+def _programs(source: random.Random, has_poison: bool, core_count: int, until_s: float) -> list[Program]:
+    """Calculations, most of which would take as long as things go wrong, or a part of that."""
     found = []
-    for number in range(1, source.choice((1, 1, 2, 3)) + 1):
+    for number in range(1, source.choice((1, 2, 2, 3)) + 1):
         duration = source.choice(DURATIONS)
         count = source.choice((3, 20, 80, 250))
         is_known = source.random() < 0.3
+        durations_s = [duration(source) * min(1.0, 60 / count) for _ in range(count)]
+        if source.random() < 0.75:
+            work_s = until_s * source.uniform(0.1, 1.0) * min(count, core_count)
+            stretch = work_s / sum(durations_s)
+            durations_s = [stretch * each for each in durations_s]
         tasks = []
-        for _ in range(count):
-            duration_s = duration(source) * stretch * min(1.0, 60 / count)
+        for duration_s in durations_s:
             is_poison = has_poison and source.random() < 0.5 / count
             weight = 1.0 if source.random() < 0.7 else source.choice((0.5, 3.0))
             tasks.append(TaskPlan(duration_s, is_poison, weight, duration_s if is_known else 0.0))
-        max_workers = source.choice((0, 0, 0, 2))
+        max_workers = source.choice((0, 0, 2))
         has_job = source.random() < 0.9
         busy_s = source.choice(BUSY_S)
         found.append(Program(f"calculation {number}", tuple(tasks), has_job, max_workers, busy_s))
     return found
 
 
+class _Targets(NamedTuple):
+    """The machines that strokes hit, and the one where most drivers are."""
+
+    machines: Sequence[str]
+    home: str
+
+    def choose(self, source: random.Random, kind: FaultKind) -> str:
+        """A machine."""
+        others = [each for each in self.machines if each != self.home]
+        if kind in ENDS_DRIVERS and others and source.random() < 0.8:
+            return source.choice(others)
+        return source.choice(self.machines)
+
+
 def _strokes(
-    source: random.Random, cores: Mapping[str, int], enabled: Iterable[FaultKind], until_s: float
+    source: random.Random, targets: _Targets, enabled: Iterable[FaultKind], until_s: float
 ) -> list[Stroke]:
     kinds = sorted((kind for kind in enabled if kind in STRIKES), key=lambda kind: kind.name)
     usable = [kind for kind in kinds if kind is not FaultKind.BLACKOUT]
     found = []
     if usable:
         instants = _instants(source, source.choice((1, 4, 12, 30)), until_s)
-        found = [_stroke(source, cores, source.choice(usable), at_s) for at_s in instants]
+        found = [_stroke(source, targets, source.choice(usable), at_s) for at_s in instants]
+        found += [each for stroke in found for each in _companions(source, targets, stroke, until_s)]
     if FaultKind.BLACKOUT in kinds:  # one, and early: it leaves no calculation
-        found.append(_stroke(source, cores, FaultKind.BLACKOUT, source.uniform(0.5, 6.0)))
+        found.append(_stroke(source, targets, FaultKind.BLACKOUT, source.uniform(0.5, 6.0)))
     return sorted(found, key=lambda stroke: stroke.at_s)
+
+
+def _companions(source: random.Random, targets: _Targets, stroke: Stroke, until_s: float) -> list[Stroke]:
+    """What comes shortly before or after the death of a broker or a lane, in some of the cases."""
+    is_death = stroke.kind in (FaultKind.BROKER_CRASH, FaultKind.LANE_CRASH)
+    count = source.choice((0, 1, 2)) if is_death else 0
+    instants = [stroke.at_s + source.uniform(-2.0, 8.0) for _ in range(count)]
+    return [
+        _stroke(source, targets, source.choice(COMPANIONS), at_s) for at_s in instants if 0.3 < at_s < until_s
+    ]
 
 
 def _instants(source: random.Random, count: int, until_s: float) -> list[float]:
@@ -183,8 +238,8 @@ def _instants(source: random.Random, count: int, until_s: float) -> list[float]:
     return [min(until_s, source.choice(bursts) + source.uniform(0.0, 4.0)) for _ in range(count)]
 
 
-def _stroke(source: random.Random, cores: Mapping[str, int], kind: FaultKind, at_s: float) -> Stroke:
-    return Stroke(at_s, kind, source.choice(sorted(cores)), source.random(), source.random())
+def _stroke(source: random.Random, targets: _Targets, kind: FaultKind, at_s: float) -> Stroke:
+    return Stroke(at_s, kind, targets.choose(source, kind), source.random(), source.random())
 
 
 # --- what each kind does
