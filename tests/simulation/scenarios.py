@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,13 +48,14 @@ SHARES = {
 }
 # What ends drivers, too. It mostly hits other machines: without calculations nothing can go wrong.
 ENDS_DRIVERS = (FaultKind.AGENT_CRASH, FaultKind.NODE_CRASH)
-# What hits, while a new broker or a new lane does not know everything yet.
-COMPANIONS = (
-    FaultKind.AGENT_STOPPED,
-    FaultKind.AGENT_STOPPED,
-    FaultKind.AGENT_CRASH,
-    FaultKind.WORKER_CRASH,
-    FaultKind.CUT,
+# What hits while a new broker or a new lane does not know everything yet, and from when to when, in seconds from
+# the death of the old one.
+COMPANIONS: Sequence[tuple[FaultKind, float, float]] = (
+    (FaultKind.AGENT_STOPPED, -7.0, 1.0),
+    (FaultKind.AGENT_STOPPED, -7.0, 1.0),
+    (FaultKind.CUT, -7.0, 1.0),
+    (FaultKind.AGENT_CRASH, -1.0, 8.0),
+    (FaultKind.WORKER_CRASH, -1.0, 8.0),
 )
 
 
@@ -220,18 +221,20 @@ def _strokes(
     return sorted(found, key=lambda stroke: stroke.at_s)
 
 
-def _companions(source: random.Random, targets: _Targets, stroke: Stroke, until_s: float) -> list[Stroke]:
-    """What comes shortly before or after the death of a broker or a lane, in some of the cases."""
-    is_death = stroke.kind in (FaultKind.BROKER_CRASH, FaultKind.LANE_CRASH)
-    count = source.choice((0, 1, 2)) if is_death else 0
-    instants = [stroke.at_s + source.uniform(-2.0, 8.0) for _ in range(count)]
-    return [
-        _stroke(source, targets, source.choice(COMPANIONS), at_s) for at_s in instants if 0.3 < at_s < until_s
-    ]
+def _companions(source: random.Random, targets: _Targets, stroke: Stroke, until_s: float) -> Iterator[Stroke]:
+    """What comes shortly before or after the death of a broker or a lane: two things at most, at one machine."""
+    if stroke.kind not in (FaultKind.BROKER_CRASH, FaultKind.LANE_CRASH):
+        return
+    machine = targets.choose(source, FaultKind.AGENT_CRASH)
+    for _ in range(source.choice((0, 1, 2))):
+        kind, first_s, last_s = source.choice(COMPANIONS)
+        at_s = stroke.at_s + source.uniform(first_s, last_s)
+        if 0.3 < at_s < until_s:
+            yield Stroke(at_s, kind, machine, source.random(), source.random())
 
 
 def _instants(source: random.Random, count: int, until_s: float) -> list[float]:
-    """When something goes wrong: at any time, or in bursts, where one thing hits what another left behind."""
+    """When something goes wrong: at any time, or in bursts, where one fault hits what another left."""
     if source.random() < 0.5:
         return [source.uniform(0.3, until_s) for _ in range(count)]
     bursts = [source.uniform(0.3, until_s) for _ in range(1 + count // 6)]
@@ -285,7 +288,7 @@ def _black_out(world: World, stroke: Stroke) -> str:
 
 def _stop_agent(world: World, stroke: Stroke) -> str:
     node = world.nodes[stroke.target]
-    seconds = min(0.2 + 20 * stroke.amount**2, max(0.5, world.scenario.until_s - world.now_s))
+    seconds = min(0.2 + 20 * stroke.amount, max(0.5, world.scenario.until_s - world.now_s))
     if not node.stop_for(seconds):
         return ""
     return f"the agent of {stroke.target} stands still for {seconds:.1f} s"
@@ -303,7 +306,7 @@ def _crash_lane(world: World, stroke: Stroke) -> str:
 def _crash_broker(world: World, stroke: Stroke) -> str:
     if world.master.broker is None:
         return ""
-    back_s = 0.2 + 6 * stroke.amount
+    back_s = 0.2 + 6 * stroke.amount**2
     world.master.crash(back_s)
     return f"the broker is killed, and back after {back_s:.1f} s"
 
