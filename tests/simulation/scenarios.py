@@ -48,8 +48,8 @@ SHARES = {
 }
 # What ends drivers, too. It mostly hits other machines: without calculations nothing can go wrong.
 ENDS_DRIVERS = (FaultKind.AGENT_CRASH, FaultKind.NODE_CRASH)
-# What hits while a new broker or a new lane does not know everything yet, and from when to when, in seconds from
-# the death of the old one.
+# What hits while a new broker or a new lane does not know everything yet, and when: seconds from the death of
+# the old one.
 COMPANIONS: Sequence[tuple[FaultKind, float, float]] = (
     (FaultKind.AGENT_STOPPED, -7.0, 1.0),
     (FaultKind.AGENT_STOPPED, -7.0, 1.0),
@@ -222,7 +222,7 @@ def _strokes(
 
 
 def _companions(source: random.Random, targets: _Targets, stroke: Stroke, until_s: float) -> Iterator[Stroke]:
-    """What comes shortly before or after the death of a broker or a lane: two things at most, at one machine."""
+    """What comes shortly before or after the death of a broker or a lane, at one machine."""
     if stroke.kind not in (FaultKind.BROKER_CRASH, FaultKind.LANE_CRASH):
         return
     machine = targets.choose(source, FaultKind.AGENT_CRASH)
