@@ -43,6 +43,7 @@ EXCUSES: dict[str, frozenset[FaultKind]] = {
     "the lane does not answer": _GONE | {_K.LANE_CRASH, _K.BROKER_CRASH, _K.STOPPED},
     "the lane refused this session": frozenset({_K.BROKER_CRASH}),
     "does not answer": _GONE | {_K.BROKER_CRASH},
+    "nobody answers": _GONE | {_K.BROKER_CRASH},
     "time in a minute": frozenset({_K.LANE_CRASH}),
     "not renewed its hold": _GONE | {_K.DATABASE_CRASH},
 }

@@ -48,6 +48,8 @@ SHARES = {
 }
 # What ends drivers, too. It mostly hits other machines: without calculations nothing can go wrong.
 ENDS_DRIVERS = (FaultKind.AGENT_CRASH, FaultKind.NODE_CRASH)
+# After these sessions find together anew: each happens once at least where it may happen.
+DEATHS = (FaultKind.BROKER_CRASH, FaultKind.LANE_CRASH)
 # What hits while a new broker or a new lane does not know everything yet, and when: seconds from the death of
 # the old one.
 COMPANIONS: Sequence[tuple[FaultKind, float, float]] = (
@@ -215,6 +217,11 @@ def _strokes(
     if usable:
         instants = _instants(source, source.choice((1, 4, 12, 30)), until_s)
         found = [_stroke(source, targets, source.choice(usable), at_s) for at_s in instants]
+        found += [
+            _stroke(source, targets, kind, source.uniform(1.0, 0.7 * until_s))
+            for kind in DEATHS
+            if kind in usable
+        ]
         found += [each for stroke in found for each in _companions(source, targets, stroke, until_s)]
     if FaultKind.BLACKOUT in kinds:  # one, and early: it leaves no calculation
         found.append(_stroke(source, targets, FaultKind.BLACKOUT, source.uniform(0.5, 6.0)))
@@ -223,10 +230,10 @@ def _strokes(
 
 def _companions(source: random.Random, targets: _Targets, stroke: Stroke, until_s: float) -> Iterator[Stroke]:
     """What comes shortly before or after the death of a broker or a lane, at one machine."""
-    if stroke.kind not in (FaultKind.BROKER_CRASH, FaultKind.LANE_CRASH):
+    if stroke.kind not in DEATHS:
         return
     machine = targets.choose(source, FaultKind.AGENT_CRASH)
-    for _ in range(source.choice((0, 1, 2))):
+    for _ in range(source.choice((0, 1, 2, 2))):
         kind, first_s, last_s = source.choice(COMPANIONS)
         at_s = stroke.at_s + source.uniform(first_s, last_s)
         if 0.3 < at_s < until_s:
