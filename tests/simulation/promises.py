@@ -158,10 +158,10 @@ class Promises:
         """Whether a lane may have taken a join of its driver for another than it was.
 
         A connection broke in the middle of what the driver told: the rest goes out on the next one, and the
-        lane cannot know that something is missing before the join. Or a driver that was busy answers the
-        probes of two connections, or a hello of the one before: it tells everything twice, and what the lane
-        delivers after the first join crosses the second telling. The lane computes again then, and delivers
-        once.
+        lane cannot know that something is missing before the join. Or the driver tells everything twice, and
+        what the lane delivers after the first join crosses the second telling: it was busy and answers the
+        probes of two connections, or a hello of the one before; or its first join is still on its way, or
+        settles. The lane computes again then, and delivers once.
         """
         return any(
             driver.is_join_astray
@@ -350,7 +350,7 @@ class Promises:
     def _unrest(self) -> Iterator[str]:
         """What is not at its end."""
         for driver in self._world.drivers:
-            if driver.is_alive:
+            if driver.is_alive and not driver.is_forgotten:
                 yield f"{driver.program.name} waits for ever: {self._what_is_missing(driver)}"
         for worker in self._workers.values():
             yield f"worker {worker.place.worker_id} of session {worker.place.session_id} stays"

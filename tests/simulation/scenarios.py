@@ -56,7 +56,8 @@ COMPANIONS: Sequence[tuple[FaultKind, float, float]] = (
     (FaultKind.AGENT_STOPPED, -7.0, 1.0),
     (FaultKind.AGENT_STOPPED, -7.0, 1.0),
     (FaultKind.CUT, -7.0, 1.0),
-    (FaultKind.AGENT_CRASH, -1.0, 8.0),
+    (FaultKind.AGENT_CRASH, 0.0, 6.0),
+    (FaultKind.AGENT_CRASH, 0.0, 6.0),
     (FaultKind.WORKER_CRASH, -1.0, 8.0),
 )
 
@@ -233,7 +234,7 @@ def _companions(source: random.Random, targets: _Targets, stroke: Stroke, until_
     if stroke.kind not in DEATHS:
         return
     machine = targets.choose(source, FaultKind.AGENT_CRASH)
-    for _ in range(source.choice((0, 1, 2, 2))):
+    for _ in range(source.choice((0, 2, 2, 3))):
         kind, first_s, last_s = source.choice(COMPANIONS)
         at_s = stroke.at_s + source.uniform(first_s, last_s)
         if 0.3 < at_s < until_s:

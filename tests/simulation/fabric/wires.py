@@ -40,6 +40,7 @@ class Listening(Protocol):
     """A lane that has a port."""
 
     connections: dict[bytes, Connection]
+    door: Any
 
     def receive(self, identity: bytes, message: Message) -> None:
         """A message of a peer has come."""
@@ -97,6 +98,7 @@ class Connection:
         self.is_open = True
         self._last_s = [0.0, 0.0]
         self._on_way = [0, 0]
+        self.sent_count = self.arrived_count = 0  # messages of the peer
         self._stalled: list[list[Message]] = [[], []]
         self._stalled_s = [0.0, 0.0]
         self.number = next(network.numbers)
@@ -114,6 +116,7 @@ class Connection:
         at_s = max(loop.now_s + fate.delay_s, self._last_s[direction] + network.message_s)
         self._last_s[direction] = at_s
         self._on_way[direction] += 1
+        self.sent_count += direction == UP
         loop.call_at(at_s, self._arrive, direction, message)
 
     def _arrive(self, direction: int, message: Message) -> None:
@@ -126,6 +129,7 @@ class Connection:
             return
         self._on_way[direction] -= 1
         if direction == UP:
+            self.arrived_count += 1
             self.lane.receive(self.wire.identity, message)
         else:
             self.wire.receive(message)
@@ -187,9 +191,9 @@ class Wire:
         network.loop.call_later(0.002, self._connect)
 
     @property
-    def is_connected(self) -> bool:
-        """Whether the connection is there."""
-        return self._connection is not None
+    def connection(self) -> Connection | None:
+        """The connection, if it is there."""
+        return self._connection
 
     def send(self, frames: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""

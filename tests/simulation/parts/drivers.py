@@ -22,7 +22,7 @@ from quakegrid.session.worker_output import WordsRelay
 from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 from tests.simulation.fabric.calls import UP, Calls, Stream
-from tests.simulation.fabric.wires import Message, Wire
+from tests.simulation.fabric.wires import Connection, Message, Wire
 
 if TYPE_CHECKING:
     from tests.simulation.parts.nodes import SimulatedNode
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PATIENCE = Patience()
 RETRY_S = 0.5
+# How the header of a driver's last word on what it awaits begins.
+JOIN_TAG = lane_pb2.LaneMessage(join=lane_pb2.Join()).SerializeToString()[:1]
 ELSEWHERE = Path("/nowhere")
 
 
@@ -93,16 +95,18 @@ class SocketFace:
 
     def __init__(self) -> None:
         self.wire: Wire | None = None
+        self.session_id = 0
         self.received: list[Message] = []
         self.awaits_hello = False
         self.is_join_astray = False
+        self._last_join: tuple[Connection, int] | None = None
 
     def send(self, message: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""
         assert self.wire is not None
         self.wire.send(message)
-        if not self.is_join_astray and (not self.wire.is_connected or self._has_probe()):
-            self.is_join_astray = lane_pb2.LaneMessage.FromString(bytes(message[0])).HasField("join")
+        if bytes(message[0][:1]) == JOIN_TAG:
+            self._note_join(self.wire.connection)
 
     def receive(self) -> Message | None:
         """The next message; a probe is answered here."""
@@ -115,8 +119,16 @@ class SocketFace:
             self.awaits_hello = True
         return None
 
-    def _has_probe(self) -> bool:
-        return any(lane_sockets.is_probe(message) for message in self.received)  # type: ignore[arg-type]
+    def _note_join(self, connection: Connection | None) -> None:
+        """Look whether the lane may take this join for another, see `Promises`."""
+        is_probed = any(lane_sockets.is_probe(message) for message in self.received)  # type: ignore[arg-type]
+        if connection is None or is_probed:
+            self.is_join_astray = True
+            return
+        if self._last_join is not None and self._last_join[0] is connection:
+            self.is_join_astray |= connection.arrived_count < self._last_join[1]  # it is still on its way
+        self.is_join_astray |= self.session_id in connection.lane.door._joining._settling
+        self._last_join = connection, connection.sent_count
 
 
 class SimulatedDriver:
@@ -136,6 +148,7 @@ class SimulatedDriver:
         self.results: dict[int, str] = {}
         self.failures: dict[int, LaneOutcome] = {}
         self.is_aborted = self.is_closing = False
+        self.aborted_life = 0  # which broker aborted it
         self._holds = HeldJobs(())
         self._database = Calls(world.network, f"{program.name} to the dbserver", node.machine, UP)
         self._broker = Calls(world.network, f"{program.name} to the broker", node.machine, UP)
@@ -149,6 +162,12 @@ class SimulatedDriver:
         self._is_busy = False
         node.drivers[self.pid] = self
         world.loop.call_soon(self._begin)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it hangs at an abort whose broker has died: nobody kills it."""
+        is_deaf = self.is_aborted and self._world.is_deaf_to_aborts(self)
+        return is_deaf and self.aborted_life != self._world.master.life
 
     @property
     def is_join_astray(self) -> bool:
@@ -322,7 +341,7 @@ class SimulatedDriver:
                 pass
 
     def _on_aborted(self, reason: str) -> None:
-        self.is_aborted = True
+        self.is_aborted, self.aborted_life = True, self._world.master.life
         if self._world.is_deaf_to_aborts(self):
             return  # it hangs; its agent has to end it
         self._world.loop.call_later(0.1, self._end_job, JobState.ABORTED, reason, "aborted")
@@ -334,6 +353,7 @@ class SimulatedDriver:
         self.client.window.expect_workers(admitted.core_count)
         identity = lane_names.driver_name(admitted.session_id, admitted.session_token)
         port = int(admitted.lane_endpoint.rpartition(":")[2])
+        self._socket.session_id = admitted.session_id
         self._socket.wire = Wire(self._world.network, self.node.machine, identity, port, self._on_message)
         self._world.promises.on_admitted(self)
         if self.job_id:
