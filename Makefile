@@ -174,18 +174,19 @@ test-slurm: install ## Test agents in allocations of SLURM (needs root and Debia
 test-vm: install ## Test services of a Debian with systemd in emulated machines (needs root, QEMU, debootstrap; slow)
 	@$(PY) -m pytest --vm -rs -s tests/system/test_vm.py
 
-# Seeds of a simulation, the first of them, and a seed to run again with all that happens.
+# Seeds of a simulation, the first of them, a seed to run again with all that happens, and bugs by their names.
 SEEDS ?= 1000
 FIRST ?= 1
 REPLAY ?=
+MUTANTS ?=
 
 .PHONY: simulate
 simulate: install ## Simulate the cluster whole, in virtual time: SEEDS (1000) worlds, FIRST (1), or REPLAY=SEED
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(if $(REPLAY),--replay $(REPLAY))
 
 .PHONY: simulate-mutants
-simulate-mutants: install ## Put bugs into the code in memory, and show that the simulation finds each within SEEDS
-	@$(PY) -m tests.simulation --mutants --seeds $(SEEDS)
+simulate-mutants: install ## Put bugs into the code in memory (all, or MUTANTS), and show which of SEEDS (1000) finds each
+	@$(PY) -m tests.simulation --seeds $(SEEDS) --mutants $(MUTANTS)
 
 .PHONY: chaos
 chaos: install ## Break a cluster of namespaces by a seed while it works (SEED, SEEDS, JOBS, SESSIONS, MINUTES, RATE; root only)

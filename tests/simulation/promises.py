@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from quakegrid.engine.database.hold_keeper import HOLD_S
 from quakegrid.errors import IllegalMoveError, PeerUnreachableError
 from quakegrid.jobs.states import JobState
 from quakegrid.services.lane.tasks.events import SessionId
@@ -23,23 +24,26 @@ if TYPE_CHECKING:
 
 # The books of all parts are checked after so many steps; in a replay after each.
 STEPS = 24
+# How long drivers look for a broker, and workers for a lane that knows their session.
+PATIENCE_S = 60.0
 # What may end a calculation that nobody wanted to end, and the faults that excuse it.
 _K = FaultKind
 _CUTS = frozenset({_K.CUT, _K.CUT_IN, _K.CUT_OUT})
-_GONE = _CUTS | {_K.AGENT_CRASH, _K.NODE_CRASH, _K.DRIVER_CRASH, _K.DISK_FULL}
+_GONE = _CUTS | {_K.AGENT_CRASH, _K.NODE_CRASH, _K.BLACKOUT, _K.DRIVER_CRASH, _K.DISK_FULL}
 # What lets a task begin again, and what lets it begin while another worker still runs it.
 _AGAIN = frozenset(_K) - {_K.LATE, _K.REPEATED, _K.OVERTAKEN, _K.DISK_FULL, _K.CLOCK_JUMP, _K.DATABASE_CRASH}
-_BESIDE = _CUTS | {_K.BROKEN, _K.LATE, _K.STOPPED}
+_BESIDE = _CUTS | {_K.BROKEN, _K.LATE, _K.STOPPED, _K.AGENT_STOPPED}
 EXCUSES: dict[str, frozenset[FaultKind]] = {
     "every node is left out": frozenset({_K.CLOCK_JUMP}),
     "ended its worker": frozenset({_K.POISON, _K.WORKER_CRASH}),
     "workers died and no task was done": frozenset({_K.POISON, _K.WORKER_CRASH}),
     "disk of the lane": frozenset({_K.DISK_FULL}),
-    "the driver on": _GONE,
+    "the driver on": _GONE | {_K.AGENT_STOPPED},
     "hold on it was lost": _GONE | {_K.DATABASE_CRASH},
     "the lane does not answer": _GONE | {_K.LANE_CRASH, _K.BROKER_CRASH, _K.STOPPED},
     "the lane refused this session": frozenset({_K.BROKER_CRASH}),
     "does not answer": _GONE | {_K.BROKER_CRASH},
+    "nobody answers": _GONE | {_K.BROKER_CRASH},
     "time in a minute": frozenset({_K.LANE_CRASH}),
     "not renewed its hold": _GONE | {_K.DATABASE_CRASH},
 }
@@ -78,6 +82,8 @@ class Promises:
         self._sent: dict[tuple[int, int], float] = {}
         self._delivered: dict[tuple[int, int, int], float] = {}
         self._taken: set[tuple[int, int]] = set()
+        # Outcomes that reached a lane which knows their session.
+        self._received: set[tuple[int, int, int]] = set()
         self._workers: dict[str, SimulatedWorker] = {}
         self.done_count = 0
 
@@ -137,7 +143,7 @@ class Promises:
         """A lane hands out a task."""
         key = session_id, task_id
         self._sent[key] = self._world.now_s
-        if key in self._taken and not self._is_telling_broken():
+        if key in self._taken and not self._is_join_astray(session_id):
             words = f"attempt {attempt} of task {task_id} is handed out, and its driver has the outcome"
             self._world.fail(broken(10, words))  # a lane would take an exception for its own
 
@@ -145,16 +151,43 @@ class Promises:
         """A driver has an outcome that its lane took for lost or unknown, and had computed again."""
         self._taken.add(key)
         is_later = self._sent.get(key, 0.0) > self._delivered.get((*key, attempt), float("inf"))
-        if is_later and not self._is_telling_broken():
+        if is_later and not self._is_join_astray(key[0]):
             raise broken(10, f"task {key[1]} was handed out again after its outcome was on its way")
 
-    def _is_telling_broken(self) -> bool:
-        """Whether a connection may have broken in the middle of what a driver told its lane.
+    def _is_join_astray(self, session_id: int) -> bool:
+        """Whether a lane may have taken a join of its driver for another than it was.
 
-        The rest goes out on the next connection, before the lane can know that there is another: it may take
-        the join behind it for one that everything came before. Then it computes again, and delivers once.
+        A connection broke in the middle of what the driver told: the rest goes out on the next one, and the
+        lane cannot know that something is missing before the join. Or the driver tells everything twice, and
+        what the lane delivers after the first join crosses the second telling: it was busy and answers the
+        probes of two connections, or a hello of the one before; or its first join is still on its way, or
+        settles. The lane computes again then, and delivers once.
         """
-        return self._world.faults.counts[_K.BROKEN] > 0
+        return any(
+            driver.is_join_astray
+            for driver in self._world.drivers
+            if driver.rules is not None and driver.rules.session_id == session_id
+        )
+
+    def on_received(self, session_id: int, task_id: int, attempt: int) -> None:
+        """A lane that knows the session gets an outcome."""
+        self._received.add((session_id, task_id, attempt))
+
+    def on_drained(self, worker: SimulatedWorker) -> None:
+        """A drained worker ends by itself: its lane has all that it computed."""
+        for lease in worker.done:
+            if lease not in self._received:
+                words = (
+                    f"{worker.place.worker_id} is drained and ends before its lane has the outcome of task"
+                )
+                self._world.fail(broken(10, f"{words} {lease[1]}"))
+
+    def on_gave_up(self, worker: SimulatedWorker, waited_s: float) -> None:
+        """A worker ends as no lane knows its session: drivers look for a broker as long (promise 4)."""
+        self._world.trace("gives up", worker.place.worker_id, waited_s)
+        if waited_s < PATIENCE_S:
+            words = f"{worker.place.worker_id} gives up, as its lane has not known its session"
+            self._world.fail(broken(4, f"{words} for {waited_s:.1f} s"))
 
     # --- 2: workers may die
 
@@ -225,9 +258,12 @@ class Promises:
         self._world.trace("job", job_id, str(state))
         self._acknowledged[job_id] = state
 
-    def on_hold_lost(self, job_id: int) -> None:
-        """The dbserver fails a job since nobody renews its hold."""
-        self._world.trace("hold lost", job_id)
+    def on_hold_lost(self, job_id: int, worked_s: float) -> None:
+        """The dbserver fails a job since nobody renews its hold; it has worked so long meanwhile."""
+        self._world.trace("hold lost", job_id, worked_s)
+        if worked_s < HOLD_S / 2:  # it may stand still for moments that nobody notices
+            words = f"the hold on job {job_id} is lost after {worked_s:.0f} s, apart from the time in which"
+            self._world.fail(broken(6, f"{words} the dbserver stood still"))
         driver = next((each for each in self._world.drivers if each.job_id == job_id), None)
         if driver is not None and driver.is_alive and not driver.is_closing:
             self._excuse(driver, "hold on it was lost")
@@ -314,7 +350,7 @@ class Promises:
     def _unrest(self) -> Iterator[str]:
         """What is not at its end."""
         for driver in self._world.drivers:
-            if driver.is_alive:
+            if driver.is_alive and not driver.is_forgotten:
                 yield f"{driver.program.name} waits for ever: {self._what_is_missing(driver)}"
         for worker in self._workers.values():
             yield f"worker {worker.place.worker_id} of session {worker.place.session_id} stays"

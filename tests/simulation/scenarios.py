@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,11 +22,43 @@ FLEETS: Sequence[Mapping[str, int]] = (
     {"n1": 3},
 )
 RATES = (0.0, 0.1, 0.4, 0.6, 0.8)
+# How long each message occupies its link: nothing to speak of, or so long that a driver needs a while to tell
+# its lane all tasks, and something can happen in the middle.
+MESSAGES_S = (1e-6, 1e-6, 0.001, 0.005)
+# How long a program is busy with outcomes before it takes others.
+BUSY_S = (0.0, 0.0, 0.05, 0.3)
+# How long a node may be silent: as it is set by default, and much shorter.
+NODE_TIMEOUTS_S = (15.0, 5.0)
+# How long a lane needs to begin.
+LANE_STARTS_S = (0.3, 0.05)
 DURATIONS: Sequence[Callable[[random.Random], float]] = (
-    lambda source: source.uniform(0.002, 0.02),
+    lambda source: source.uniform(0.01, 0.1),
     lambda source: source.uniform(0.05, 0.5),
     lambda source: source.uniform(0.5, 5.0),
     lambda source: 0.01 + 4.0 * source.random() ** 4,
+)
+
+
+# How many runs have a kind of fault, if not as many as the others.
+SHARES = {
+    FaultKind.BLACKOUT: 0.1,
+    FaultKind.DRIVER_CRASH: 0.2,
+    FaultKind.BROKER_CRASH: 0.55,
+    FaultKind.LANE_CRASH: 0.5,
+}
+# What ends drivers, too. It mostly hits other machines: without calculations nothing can go wrong.
+ENDS_DRIVERS = (FaultKind.AGENT_CRASH, FaultKind.NODE_CRASH)
+# After these sessions find together anew: each happens once at least where it may happen.
+DEATHS = (FaultKind.BROKER_CRASH, FaultKind.LANE_CRASH)
+# What hits while a new broker or a new lane does not know everything yet, and when: seconds from the death of
+# the old one.
+COMPANIONS: Sequence[tuple[FaultKind, float, float]] = (
+    (FaultKind.AGENT_STOPPED, -7.0, 1.0),
+    (FaultKind.AGENT_STOPPED, -7.0, 1.0),
+    (FaultKind.CUT, -7.0, 1.0),
+    (FaultKind.AGENT_CRASH, 0.0, 6.0),
+    (FaultKind.AGENT_CRASH, 0.0, 6.0),
+    (FaultKind.WORKER_CRASH, -1.0, 8.0),
 )
 
 
@@ -39,7 +71,7 @@ class Start(NamedTuple):
 
 
 class AbortPlan(NamedTuple):
-    """A person aborts a calculation."""
+    """A person aborts a calculation: the driver of this number, if it is there."""
 
     at_s: float
     driver: int
@@ -81,8 +113,16 @@ class Scenario:
     enabled: frozenset[FaultKind]
     message_rate: float
     until_s: float
+    message_s: float
+    node_timeout_s: float
+    lane_start_s: float
     task_timeout_s: float = math.inf
     max_attempts: int = 3
+
+
+def drawn_kinds(scenario: Scenario) -> set[FaultKind]:
+    """The faults of a scenario that come at an instant."""
+    return {stroke.kind for stroke in scenario.strokes}
 
 
 def draw(seed: int) -> Scenario:
@@ -91,68 +131,126 @@ def draw(seed: int) -> Scenario:
     cores = source.choice(FLEETS)
     # Each run has only some kinds of faults: rare ones come together then, and none hides another.
     rate = source.choice(RATES)
-    enabled = {kind for kind in FaultKind if source.random() < 0.4}
+    enabled = {kind for kind in FaultKind if source.random() < SHARES.get(kind, 0.4)}
     if rate:
         enabled |= {kind for kind in MESSAGE_KINDS if source.random() < 0.6}
-    until_s = source.uniform(4.0, 20.0)
-    strokes = _strokes(
-        source, cores, sorted(enabled.difference(MESSAGE_KINDS), key=lambda kind: kind.name), until_s
-    )
+    # Most runs are short. What takes half a minute, such as a hold that is over, happens in the others.
+    until_s = source.uniform(4.0, 20.0) if source.random() < 0.75 else source.uniform(20.0, 70.0)
+    home = source.choice(sorted(cores))  # where most drivers are
+    strokes = _strokes(source, _Targets(sorted(cores), home), enabled, until_s)
+    enabled |= {stroke.kind for stroke in strokes}
     starts = [
-        Start(source.uniform(0.1, 4.0), source.choice(sorted(cores)), program)
-        for program in _programs(source, FaultKind.POISON in enabled)
+        Start(
+            source.uniform(0.1, max(4.0, until_s / 4)),
+            home if source.random() < 0.7 else source.choice(sorted(cores)),
+            program,
+        )
+        for program in _programs(source, FaultKind.POISON in enabled, sum(cores.values()), until_s)
     ]
     starts.sort()
-    aborts = [AbortPlan(source.uniform(1.0, until_s), 0)] if source.random() < 0.35 else []
     return Scenario(
         seed,
         cores,
         source.choice((0, 0, 1, 2)),
         starts,
         strokes,
-        aborts,
+        _aborts(source, until_s),
         frozenset(enabled),
         rate,
         until_s,
-        max_attempts=source.choice((1, 2, 3, 3)),
+        message_s=source.choice(MESSAGES_S),
+        node_timeout_s=source.choice(NODE_TIMEOUTS_S),
+        lane_start_s=source.choice(LANE_STARTS_S),
+        max_attempts=source.choice((1, 1, 2, 3)),
     )
 
 
-def _programs(source: random.Random, has_poison: bool) -> list[Program]:
+def _aborts(source: random.Random, until_s: float) -> list[AbortPlan]:
+    """Early enough that something may go wrong when they are carried out."""
+    count = source.choice((0, 0, 1, 2))
+    return [AbortPlan(source.uniform(0.5, 0.8 * until_s), number) for number in range(count)]
+
+
+def _programs(source: random.Random, has_poison: bool, core_count: int, until_s: float) -> list[Program]:
+    """Calculations, most of which would take as long as things go wrong, or a part of that."""
     found = []
-    for number in range(1, source.choice((1, 1, 2, 3)) + 1):
+    for number in range(1, source.choice((1, 2, 2, 3)) + 1):
         duration = source.choice(DURATIONS)
         count = source.choice((3, 20, 80, 250))
         is_known = source.random() < 0.3
+        durations_s = [duration(source) * min(1.0, 60 / count) for _ in range(count)]
+        if source.random() < 0.75:
+            work_s = until_s * source.uniform(0.1, 1.0) * min(count, core_count)
+            stretch = work_s / sum(durations_s)
+            durations_s = [stretch * each for each in durations_s]
         tasks = []
-        for _ in range(count):
-            duration_s = duration(source) * min(1.0, 60 / count)
+        for duration_s in durations_s:
             is_poison = has_poison and source.random() < 0.5 / count
             weight = 1.0 if source.random() < 0.7 else source.choice((0.5, 3.0))
             tasks.append(TaskPlan(duration_s, is_poison, weight, duration_s if is_known else 0.0))
-        max_workers = source.choice((0, 0, 0, 2))
+        max_workers = source.choice((0, 0, 2))
         has_job = source.random() < 0.9
-        found.append(Program(f"calculation {number}", tuple(tasks), has_job, max_workers))
+        busy_s = source.choice(BUSY_S)
+        found.append(Program(f"calculation {number}", tuple(tasks), has_job, max_workers, busy_s))
     return found
 
 
+class _Targets(NamedTuple):
+    """The machines that strokes hit, and the one where most drivers are."""
+
+    machines: Sequence[str]
+    home: str
+
+    def choose(self, source: random.Random, kind: FaultKind) -> str:
+        """A machine."""
+        others = [each for each in self.machines if each != self.home]
+        if kind in ENDS_DRIVERS and others and source.random() < 0.8:
+            return source.choice(others)
+        return source.choice(self.machines)
+
+
 def _strokes(
-    source: random.Random, cores: Mapping[str, int], kinds: Sequence[FaultKind], until_s: float
+    source: random.Random, targets: _Targets, enabled: Iterable[FaultKind], until_s: float
 ) -> list[Stroke]:
-    usable = [kind for kind in kinds if kind in STRIKES]
-    if not usable:
-        return []
-    found = [
-        Stroke(
-            source.uniform(0.3, until_s),
-            source.choice(usable),
-            source.choice(sorted(cores)),
-            source.random(),
-            source.random(),
-        )
-        for _ in range(source.choice((1, 4, 12, 30)))
-    ]
+    kinds = sorted((kind for kind in enabled if kind in STRIKES), key=lambda kind: kind.name)
+    usable = [kind for kind in kinds if kind is not FaultKind.BLACKOUT]
+    found = []
+    if usable:
+        instants = _instants(source, source.choice((1, 4, 12, 30)), until_s)
+        found = [_stroke(source, targets, source.choice(usable), at_s) for at_s in instants]
+        found += [
+            _stroke(source, targets, kind, source.uniform(1.0, 0.7 * until_s))
+            for kind in DEATHS
+            if kind in usable
+        ]
+        found += [each for stroke in found for each in _companions(source, targets, stroke, until_s)]
+    if FaultKind.BLACKOUT in kinds:  # one, and early: it leaves no calculation
+        found.append(_stroke(source, targets, FaultKind.BLACKOUT, source.uniform(0.5, 6.0)))
     return sorted(found, key=lambda stroke: stroke.at_s)
+
+
+def _companions(source: random.Random, targets: _Targets, stroke: Stroke, until_s: float) -> Iterator[Stroke]:
+    """What comes shortly before or after the death of a broker or a lane, at one machine."""
+    if stroke.kind not in DEATHS:
+        return
+    machine = targets.choose(source, FaultKind.AGENT_CRASH)
+    for _ in range(source.choice((0, 2, 2, 3))):
+        kind, first_s, last_s = source.choice(COMPANIONS)
+        at_s = stroke.at_s + source.uniform(first_s, last_s)
+        if 0.3 < at_s < until_s:
+            yield Stroke(at_s, kind, machine, source.random(), source.random())
+
+
+def _instants(source: random.Random, count: int, until_s: float) -> list[float]:
+    """When something goes wrong: at any time, or in bursts, where one fault hits what another left."""
+    if source.random() < 0.5:
+        return [source.uniform(0.3, until_s) for _ in range(count)]
+    bursts = [source.uniform(0.3, until_s) for _ in range(1 + count // 6)]
+    return [min(until_s, source.choice(bursts) + source.uniform(0.0, 4.0)) for _ in range(count)]
+
+
+def _stroke(source: random.Random, targets: _Targets, kind: FaultKind, at_s: float) -> Stroke:
+    return Stroke(at_s, kind, targets.choose(source, kind), source.random(), source.random())
 
 
 # --- what each kind does
@@ -187,6 +285,23 @@ def _crash_node(world: World, stroke: Stroke) -> str:
     return f"{stroke.target} loses its power for {back_s:.0f} s"
 
 
+def _black_out(world: World, stroke: Stroke) -> str:
+    back_s = 3 + 10 * stroke.amount
+    for node in world.nodes.values():
+        node.crash(back_s)
+    world.master.crash(back_s * stroke.choice)
+    world.database.crash(back_s * stroke.choice)
+    return f"all machines lose their power for {back_s:.0f} s at most"
+
+
+def _stop_agent(world: World, stroke: Stroke) -> str:
+    node = world.nodes[stroke.target]
+    seconds = min(0.2 + 20 * stroke.amount, max(0.5, world.scenario.until_s - world.now_s))
+    if not node.stop_for(seconds):
+        return ""
+    return f"the agent of {stroke.target} stands still for {seconds:.1f} s"
+
+
 def _crash_lane(world: World, stroke: Stroke) -> str:
     lanes = [lane for lane in world.master.lanes if lane.is_alive and lane.door is not None]
     if not lanes:
@@ -199,7 +314,7 @@ def _crash_lane(world: World, stroke: Stroke) -> str:
 def _crash_broker(world: World, stroke: Stroke) -> str:
     if world.master.broker is None:
         return ""
-    back_s = 0.2 + 6 * stroke.amount
+    back_s = 0.2 + 6 * stroke.amount**2
     world.master.crash(back_s)
     return f"the broker is killed, and back after {back_s:.1f} s"
 
@@ -271,7 +386,9 @@ STRIKES: Mapping[FaultKind, Callable[[World, Stroke], str]] = {
     FaultKind.BROKER_CRASH: _crash_broker,
     FaultKind.DATABASE_CRASH: _crash_database,
     FaultKind.DRIVER_CRASH: _crash_driver,
+    FaultKind.BLACKOUT: _black_out,
     FaultKind.STOPPED: _stop,
+    FaultKind.AGENT_STOPPED: _stop_agent,
     FaultKind.CUT: _cut,
     FaultKind.CUT_IN: _cut,
     FaultKind.CUT_OUT: _cut,

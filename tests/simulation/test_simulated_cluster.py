@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.simulation import mutants, runs, shrinking
+from tests.simulation.bugs import MUTANTS, Edit
 from tests.simulation.fabric.faults import FaultKey, FaultKind, Faults
 from tests.unit.house.test_imports import ROOT
 
@@ -43,15 +44,15 @@ def test_same_seed_is_the_same_run_in_any_process() -> None:
 
 def test_every_mutant_still_applies() -> None:
     """Code that moves takes its mutants along."""
-    for mutant in mutants.MUTANTS:
+    for mutant in MUTANTS:
         with mutants.applied(mutant):
             pass
 
 
 def test_mutant_whose_code_is_gone_fails_loudly() -> None:
     """It would find nothing for ever."""
-    gone = mutants.Edit("quakegrid.session.retelling:Retelling.end", "what was never there", "")
-    away = mutants.Edit("quakegrid.session.retelling:Retelling.nothing", "", "")
+    gone = Edit("quakegrid.session.retelling:Retelling.end", "what was never there", "")
+    away = Edit("quakegrid.session.retelling:Retelling.nothing", "", "")
 
     for edit in (gone, away):
         with pytest.raises(mutants.MutantGoneError):
@@ -60,7 +61,7 @@ def test_mutant_whose_code_is_gone_fails_loudly() -> None:
 
 def test_bug_is_found_replayed_and_told_with_few_faults() -> None:
     """A dbserver that does each request again, however often it is sent."""
-    mutant = next(each for each in mutants.MUTANTS if each.name == "request-done-twice")
+    mutant = next(each for each in MUTANTS if each.name == "request-done-twice")
     with mutants.applied(mutant):
         found = next(run for seed in range(1, 100) if (run := runs.run_seed(seed)).violation)
         again = shrinking.replay(found.seed)

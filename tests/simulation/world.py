@@ -21,6 +21,7 @@ from quakegrid.services.broker.drivers.job_ends import JobEnds
 from quakegrid.services.broker.happenings.kept import EventFile
 from quakegrid.services.lane.mail import SessionMail
 from quakegrid.services.lane.records import TaskRecorder
+from quakegrid.services.lane.tasks.events import OutcomeArrived
 from quakegrid.settings import config, lane_secrets
 from quakegrid.settings.config import Settings
 from quakegrid.settings.hosts import HostCores
@@ -107,7 +108,7 @@ class World:
         self.faults = Faults(
             scenario.seed, only, scenario.until_s, scenario.enabled, message_rate=scenario.message_rate
         )
-        self.network = Network(self.loop, self.faults)
+        self.network = Network(self.loop, self.faults, scenario.message_s)
         self.settings = dataclasses.replace(
             base_settings(),
             agent_host_cores=tuple(HostCores(machine, -1) for machine in scenario.cores),
@@ -117,6 +118,7 @@ class World:
             broker_port=9,
             agent_port=8,
             task_timeout_s=scenario.task_timeout_s,
+            node_timeout_s=scenario.node_timeout_s,
         )
         self.other_dir = Path(folder().name) / "other"
         self.token_key = lane_keys.token_key(secret())
@@ -314,8 +316,8 @@ class World:
 
 @contextlib.contextmanager
 def watched(promises: Promises) -> Iterator[None]:
-    """Tell the promises what lanes hand out and pass on."""
-    send_task, deliver = SessionMail.send_task, SessionMail.deliver
+    """Tell the promises what lanes hand out, get and pass on."""
+    send_task, deliver, count = SessionMail.send_task, SessionMail.deliver, SessionMail.count_outcomes
 
     def send_and_tell(self: Any, peer: Any, lease: Any, payload: Any, now_s: float) -> None:
         promises.on_sent(*lease)
@@ -325,11 +327,17 @@ def watched(promises: Promises) -> Iterator[None]:
         promises.on_delivered(*lease)
         deliver(self, peer, lease, message)
 
-    SessionMail.send_task, SessionMail.deliver = send_and_tell, deliver_and_tell  # type: ignore[method-assign]
+    def count_and_tell(self: Any, peer: Any, event: Any) -> None:
+        if type(event) is OutcomeArrived:
+            promises.on_received(*event.lease)
+        count(self, peer, event)
+
+    mail: Any = SessionMail
+    mail.send_task, mail.deliver, mail.count_outcomes = send_and_tell, deliver_and_tell, count_and_tell
     try:
         yield
     finally:
-        SessionMail.send_task, SessionMail.deliver = send_task, deliver  # type: ignore[method-assign]
+        mail.send_task, mail.deliver, mail.count_outcomes = send_task, deliver, count
 
 
 @contextlib.contextmanager

@@ -240,7 +240,9 @@ class NodeChannel:
     def __init__(self, network: Network, node: Agentlike, calls: Calls, telling: Channel) -> None:
         self._network, self._node, self._calls, self._telling = network, node, calls, telling
         self._streams: list[Stream] = []
+        self._queues: list[asyncio.Queue[Any]] = []
         self._waiting: dict[asyncio.Future[Any], None] = {}
+        self._unanswered_count = 0
         self.is_closed = False
 
     def unary_unary(self, method: str, **_rest: Any) -> Callable[..., Any]:
@@ -258,6 +260,9 @@ class NodeChannel:
                     future.set_result(result)
                     return
                 future.set_exception(broken(str(error)))
+                self._unanswered_count += 1
+                if self._unanswered_count % 2 == 1:
+                    return  # only this call was left unanswered
                 for stream in self._streams:  # it was on the same connection
                     stream.break_up(str(error))
 
@@ -279,21 +284,24 @@ class NodeChannel:
                 queue.put_nowait, lambda words: queue.put_nowait(broken(words or "its agent stopped"))
             )
             self._streams.append(stream)
+            self._queues.append(queue)
             if not self._node.is_powered or not self._network.is_reachable(self._node.machine):
                 await asyncio.Event().wait()  # nobody says that nobody is there
             await asyncio.sleep(REFUSED_S)
             if not self._node.is_agent_up:
                 raise broken("the connection was refused")
             self._node.watch(stream)
-            while not isinstance(message := await queue.get(), grpc.aio.AioRpcError):
+            while not isinstance(message := await queue.get(), BaseException):
                 yield message
             raise message
 
         return call
 
     async def close(self, _grace: float | None = None) -> None:
-        """End all calls."""
+        """End all calls; who reads a stream is cancelled, as gRPC does it."""
         self.is_closed = True
+        for queue in self._queues:
+            queue.put_nowait(asyncio.CancelledError())
         for stream in self._streams:
             stream.leave()
         for future in list(self._waiting):

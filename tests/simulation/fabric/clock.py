@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import heapq
+import itertools
 import os
 import random
 import secrets
@@ -19,33 +22,55 @@ EPOCH_S = 1_800_000_000.0
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop that sleeps by moving its clock."""
+    """An event loop that sleeps by moving its clock.
+
+    Its turns are its own: asyncio's compare timers by a method of Python, which took a fifth of a run.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
-        self._selector = self
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timer_numbers = itertools.count()
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self.now_s
 
-    def select(self, timeout: float | None) -> list[Any]:
-        """Sleep: nothing ever comes from outside."""
-        if timeout is None:
-            self.stop()  # nobody waits for anything
-        elif timeout > 0:
-            self.now_s += timeout
-        return []
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call something at an instant; what is due at the same one is called in the order of these calls."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), handle))
+        return handle
+
+    def _run_once(self) -> None:
+        """Move the clock to what is due next, unless something waits already, and run all that is due."""
+        timers, ready = self._timers, self._ready
+        if not (ready or self._stopping):
+            while timers and timers[0][2].cancelled():
+                heapq.heappop(timers)
+            if not timers:
+                self.stop()  # nobody waits for anything
+                return
+            self.now_s = max(self.now_s, timers[0][0])
+        while timers and timers[0][0] <= self.now_s:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
     def close(self) -> None:
         """Let go of everything that still waits."""
         self._ready.clear()
-        self._scheduled.clear()
+        self._timers.clear()
         super().close()
-
-    def _process_events(self, _events: list[Any]) -> None:
-        """There are none."""
 
     def _write_to_self(self) -> None:
         """Nobody calls from another thread."""

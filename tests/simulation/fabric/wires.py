@@ -40,6 +40,7 @@ class Listening(Protocol):
     """A lane that has a port."""
 
     connections: dict[bytes, Connection]
+    door: Any
 
     def receive(self, identity: bytes, message: Message) -> None:
         """A message of a peer has come."""
@@ -51,10 +52,11 @@ class Network:
     Args:
         loop: of the world.
         faults: of the run.
+        message_s: how long each message occupies its connection: the next one comes later by that.
     """
 
-    def __init__(self, loop: VirtualLoop, faults: Faults) -> None:
-        self.loop, self.faults = loop, faults
+    def __init__(self, loop: VirtualLoop, faults: Faults, message_s: float) -> None:
+        self.loop, self.faults, self.message_s = loop, faults, message_s
         self.ports: dict[int, Listening] = {}
         self._deaf: set[str] = set()  # machines that hear nothing of the master
         self._mute: set[str] = set()  # machines that the master does not hear
@@ -96,6 +98,7 @@ class Connection:
         self.is_open = True
         self._last_s = [0.0, 0.0]
         self._on_way = [0, 0]
+        self.sent_count = self.arrived_count = 0  # messages of the peer
         self._stalled: list[list[Message]] = [[], []]
         self._stalled_s = [0.0, 0.0]
         self.number = next(network.numbers)
@@ -110,9 +113,10 @@ class Connection:
             self._on_way[direction] += 1
             self.break_up()
             return
-        at_s = max(loop.now_s + fate.delay_s, self._last_s[direction] + 1e-6)
+        at_s = max(loop.now_s + fate.delay_s, self._last_s[direction] + network.message_s)
         self._last_s[direction] = at_s
         self._on_way[direction] += 1
+        self.sent_count += direction == UP
         loop.call_at(at_s, self._arrive, direction, message)
 
     def _arrive(self, direction: int, message: Message) -> None:
@@ -125,6 +129,7 @@ class Connection:
             return
         self._on_way[direction] -= 1
         if direction == UP:
+            self.arrived_count += 1
             self.lane.receive(self.wire.identity, message)
         else:
             self.wire.receive(message)
@@ -186,9 +191,9 @@ class Wire:
         network.loop.call_later(0.002, self._connect)
 
     @property
-    def is_connected(self) -> bool:
-        """Whether the connection is there."""
-        return self._connection is not None
+    def connection(self) -> Connection | None:
+        """The connection, if it is there."""
+        return self._connection
 
     def send(self, frames: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""

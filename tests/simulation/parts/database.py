@@ -49,6 +49,10 @@ class SimulatedDatabase:
         self._connection.execute("PRAGMA foreign_keys = ON")
         self._source = OneConnection(self._connection)
         self.is_up, self._is_stopped = True, False
+        self._stopped_s, self._idle_s = 0.0, 0.0  # since when it stands still, and for how long it has before
+        self._renewed_s: dict[
+            int, float
+        ] = {}  # when each hold was renewed, by the time that the dbserver worked
         self._deadlines = HoldDeadlines(beat_s=world.now_s)
         world.loop.call_later(holds.BEAT_EVERY_S, self._beat)
 
@@ -69,16 +73,18 @@ class SimulatedDatabase:
         self._deadlines = HoldDeadlines(beat_s=self._world.now_s)
         for job_id, hold_s in holds.held_jobs(self._session()):
             self._deadlines.extend(job_id, hold_s, self._world.now_s)
+            self._renewed_s[job_id] = self._worked_s
 
     def stop_for(self, seconds: float) -> None:
         """Stand still for a while (SIGSTOP)."""
         if self.is_up and not self._is_stopped:
-            self._is_stopped = True
+            self._is_stopped, self._stopped_s = True, self._world.now_s
             self._world.loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
         if self._is_stopped:
             self._is_stopped = False
+            self._idle_s += self._world.now_s - self._stopped_s
             self._judge()  # the monitor's thread may be the first to go on
             self._deadlines.beat(self._world.now_s)
 
@@ -97,7 +103,12 @@ class SimulatedDatabase:
                 self._deadlines.extend(job_id, holds.RETRY_S, self._world.now_s)
                 continue
             self._deadlines.drop(job_id)
-            self._world.promises.on_hold_lost(job_id)
+            self._world.promises.on_hold_lost(job_id, self._worked_s - self._renewed_s[job_id])
+
+    @property
+    def _worked_s(self) -> float:
+        """How long it has not stood still."""
+        return self._world.now_s - self._idle_s
 
     # --- what it answers
 
@@ -131,6 +142,7 @@ class SimulatedDatabase:
             self._deadlines.drop(job_id)
         else:
             self._deadlines.extend(job_id, hold_s, self._world.now_s)
+            self._renewed_s[job_id] = self._worked_s
         return state
 
     # --- for the promises, which look at the disk

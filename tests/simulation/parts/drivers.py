@@ -20,8 +20,9 @@ from quakegrid.session.options import Patience
 from quakegrid.session.stream_rules import Heard, Next, StreamRules
 from quakegrid.session.worker_output import WordsRelay
 from quakegrid.transport import lane_names, lane_sockets
+from quakegrid.wire.v1 import lane_pb2
 from tests.simulation.fabric.calls import UP, Calls, Stream
-from tests.simulation.fabric.wires import Message, Wire
+from tests.simulation.fabric.wires import Connection, Message, Wire
 
 if TYPE_CHECKING:
     from tests.simulation.parts.nodes import SimulatedNode
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 PATIENCE = Patience()
 RETRY_S = 0.5
+# How the header of a driver's last word on what it awaits begins.
+JOIN_TAG = lane_pb2.LaneMessage(join=lane_pb2.Join()).SerializeToString()[:1]
 ELSEWHERE = Path("/nowhere")
 
 
@@ -43,12 +46,23 @@ class TaskPlan(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What a driver computes."""
+    """What a driver computes.
+
+    Args:
+        name: of it.
+        tasks: what it submits.
+        has_job: whether it is a calculation.
+        max_workers: how many it wants at most; 0 for no limit.
+        busy_s: how long it is busy with what it took, before it takes all that came meanwhile.
+        width: cores for each worker.
+        user_name: whose it is.
+    """
 
     name: str
     tasks: Sequence[TaskPlan]
     has_job: bool = True
     max_workers: int = 0
+    busy_s: float = 0.0
     width: int = 1
     user_name: str = "anna"
 
@@ -81,13 +95,18 @@ class SocketFace:
 
     def __init__(self) -> None:
         self.wire: Wire | None = None
+        self.session_id = 0
         self.received: list[Message] = []
         self.awaits_hello = False
+        self.is_join_astray = False
+        self._last_join: tuple[Connection, int] | None = None
 
     def send(self, message: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""
         assert self.wire is not None
         self.wire.send(message)
+        if bytes(message[0][:1]) == JOIN_TAG:
+            self._note_join(self.wire.connection)
 
     def receive(self) -> Message | None:
         """The next message; a probe is answered here."""
@@ -95,9 +114,21 @@ class SocketFace:
             message = self.received.pop(0)
             if not lane_sockets.is_probe(message):  # type: ignore[arg-type]
                 return message
+            self.is_join_astray |= self.awaits_hello  # there will be two hellos, and a telling for each
             self.send([lane_sockets.PROBE])
             self.awaits_hello = True
         return None
+
+    def _note_join(self, connection: Connection | None) -> None:
+        """Look whether the lane may take this join for another, see `Promises`."""
+        is_probed = any(lane_sockets.is_probe(message) for message in self.received)  # type: ignore[arg-type]
+        if connection is None or is_probed:
+            self.is_join_astray = True
+            return
+        if self._last_join is not None and self._last_join[0] is connection:
+            self.is_join_astray |= connection.arrived_count < self._last_join[1]  # it is still on its way
+        self.is_join_astray |= self.session_id in connection.lane.door._joining._settling
+        self._last_join = connection, connection.sent_count
 
 
 class SimulatedDriver:
@@ -117,6 +148,7 @@ class SimulatedDriver:
         self.results: dict[int, str] = {}
         self.failures: dict[int, LaneOutcome] = {}
         self.is_aborted = self.is_closing = False
+        self.aborted_life = 0  # which broker aborted it
         self._holds = HeldJobs(())
         self._database = Calls(world.network, f"{program.name} to the dbserver", node.machine, UP)
         self._broker = Calls(world.network, f"{program.name} to the broker", node.machine, UP)
@@ -127,8 +159,20 @@ class SimulatedDriver:
         self._socket = SocketFace()
         self._has_submitted = False
         self._retry_s = math.inf
+        self._is_busy = False
         node.drivers[self.pid] = self
         world.loop.call_soon(self._begin)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it hangs at an abort whose broker has died: nobody kills it."""
+        is_deaf = self.is_aborted and self._world.is_deaf_to_aborts(self)
+        return is_deaf and self.aborted_life != self._world.master.life
+
+    @property
+    def is_join_astray(self) -> bool:
+        """Whether its lane may have taken a join of it for another than it was, see `promises.py`."""
+        return self._socket.is_join_astray
 
     # --- its end
 
@@ -290,14 +334,14 @@ class SimulatedDriver:
             case Heard.ADMITTED:
                 self._join(answer.admitted)
             case Heard.ADMITTED_AGAIN | Heard.FAILED:
-                self._receive()
+                self._wake_up()
             case Heard.ABORTED:
                 self._on_aborted(self.rules.abort_reason)
             case _:
                 pass
 
     def _on_aborted(self, reason: str) -> None:
-        self.is_aborted = True
+        self.is_aborted, self.aborted_life = True, self._world.master.life
         if self._world.is_deaf_to_aborts(self):
             return  # it hangs; its agent has to end it
         self._world.loop.call_later(0.1, self._end_job, JobState.ABORTED, reason, "aborted")
@@ -309,6 +353,7 @@ class SimulatedDriver:
         self.client.window.expect_workers(admitted.core_count)
         identity = lane_names.driver_name(admitted.session_id, admitted.session_token)
         port = int(admitted.lane_endpoint.rpartition(":")[2])
+        self._socket.session_id = admitted.session_id
         self._socket.wire = Wire(self._world.network, self.node.machine, identity, port, self._on_message)
         self._world.promises.on_admitted(self)
         if self.job_id:
@@ -325,7 +370,19 @@ class SimulatedDriver:
     def _on_message(self, frames: Message) -> None:
         if self.is_alive:
             self._socket.received.append(frames)
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        """Have the program take what has come, as soon as it is not busy."""
+        if not (self.program.busy_s and self._has_submitted):
             self._receive()
+        elif not self._is_busy:
+            self._is_busy = True
+            self._world.loop.call_later(self.program.busy_s, self._end_busy)
+
+    def _end_busy(self) -> None:
+        self._is_busy = False
+        self._receive()
 
     def _receive(self) -> None:
         """Take what has come, as the program's own thread does."""

@@ -18,7 +18,6 @@ from tests.simulation.fabric.wires import DOWN, Connection, Message, PlayedFrame
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-START_S = 0.3
 # The socket between a broker and its lane, on one machine.
 CONTROL_S = 0.0004
 MEMORY_BYTES = 1 << 30
@@ -88,7 +87,7 @@ class SimulatedLane:
     ) -> None:
         """Have it listen."""
         self.port, self._on_message, self._on_death = port, on_message, on_death
-        self._world.loop.call_later(START_S, self._begin)
+        self._world.loop.call_later(self._world.scenario.lane_start_s, self._begin)
 
     async def wait_until_ready(self) -> None:
         """Wait for it to listen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from quakegrid import errors
@@ -25,7 +26,7 @@ from quakegrid.services.agent.rules.roster_events import (
     SignalMember,
     WorkersAsked,
 )
-from tests.simulation.fabric.calls import Stream
+from tests.simulation.fabric.calls import Stream, unreachable
 from tests.simulation.fabric.clock import WallClock
 from tests.simulation.parts.workers import SimulatedWorker, WorkerPlace
 
@@ -56,6 +57,8 @@ class SimulatedNode:
         self._places: dict[str, WorkerPlace] = {}
         self._life = 0
         self._timer: asyncio.TimerHandle | None = None
+        # What its agent does when it goes on again; None while it does not stand still.
+        self._stopped: list[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None
         self._start()
         world.loop.call_later(BEAT_S * (0.5 + len(machine) % 7 / 10), self._beat)
 
@@ -64,8 +67,32 @@ class SimulatedNode:
         self.instance_id = f"{self.machine}/{self._life}"
         self.roster = Roster(list(range(self.core_count)))
         self._places.clear()
+        self._stopped = None
 
     # --- crashes
+
+    def stop_for(self, seconds: float) -> bool:
+        """Let its agent stand still for a while (SIGSTOP); its children go on. Returns whether it can."""
+        if not self.is_agent_up or self._stopped is not None:
+            return False
+        self._stopped = []
+        self._world.loop.call_later(seconds, self._go_on, self._life)
+        return True
+
+    def _go_on(self, life: int) -> None:
+        if life != self._life or self._stopped is None:
+            return
+        waiting, self._stopped = self._stopped, None
+        for act, args in waiting:
+            act(*args)
+        self.tell_status()
+
+    def _is_postponed(self, act: Callable[..., Any], *args: Any) -> bool:
+        """Whether the agent stands still, and does this when it goes on."""
+        if self._stopped is None:
+            return False
+        self._stopped.append((act, args))
+        return True
 
     def crash_agent(self, back_s: float) -> None:
         """Its agent is killed, with its template and all children; it is started again."""
@@ -111,11 +138,12 @@ class SimulatedNode:
     def watch(self, stream: Stream) -> None:
         """Tell everything over a stream from now on."""
         self.watchers.append(stream)
-        stream.send(orders_pb2.WatchResponse(status=self.status()))
+        if self._stopped is None:
+            stream.send(orders_pb2.WatchResponse(status=self.status()))
 
     def publish(self, message: orders_pb2.WatchResponse) -> None:
         """Tell all who watch."""
-        if self.is_agent_up:
+        if self.is_agent_up and self._stopped is None:
             for stream in list(self.watchers):
                 stream.send(message)
 
@@ -151,7 +179,12 @@ class SimulatedNode:
     # --- orders of the broker
 
     def order(self, method: str, request: Any) -> Any:
-        """Do what the broker orders."""
+        """Do what the broker orders; late, and without an answer, if the agent stands still."""
+        if self._is_postponed(self._obey, method, request):
+            raise unreachable("its agent stands still")
+        return self._obey(method, request)
+
+    def _obey(self, method: str, request: Any) -> Any:
         match method:
             case "StartWorkers":
                 return self._start_workers(request)
@@ -190,6 +223,8 @@ class SimulatedNode:
         return orders_pb2.StartWorkersResponse(started=started)
 
     def _fork(self, name: str, life: int) -> None:
+        if self._is_postponed(self._fork, name, life):
+            return
         if life != self._life or not self.is_agent_up or name not in self.roster.members:
             return
         pid = self._world.new_pid()
@@ -214,6 +249,8 @@ class SimulatedNode:
         self._world.loop.call_later(0.002, self._tell_exit, pid, status, self._life)
 
     def _tell_exit(self, pid: int, status: int, life: int) -> None:
+        if self._is_postponed(self._tell_exit, pid, status, life):
+            return
         member = self.roster.of_pid(pid)
         if life != self._life or not self.is_agent_up or member is None:
             return
@@ -249,6 +286,8 @@ class SimulatedNode:
         return entered
 
     def _elapse(self, life: int) -> None:
+        if self._is_postponed(self._elapse, life):
+            return
         if life == self._life and self.is_agent_up:
             self._handle(GraceElapsed())
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quakegrid.errors import PeerError
 from quakegrid.services.agent.worker.holdings import Holdings, ReceivedTask, WorkerIdentity
-from quakegrid.transport import lane_names
+from quakegrid.transport import lane_names, lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 from tests.simulation.fabric.wires import Wire
 
@@ -47,6 +47,8 @@ class SimulatedWorker:
         who = WorkerIdentity(place.session_id, place.worker_id, node.machine)
         self.held = Holdings(who, self.wire.send)
         self.running: ReceivedTask | None = None
+        self.done: list[tuple[int, int, int]] = []  # session, task and attempt
+        self._refused_s = math.inf  # since when its lane does not know its session
         self._stopped: list[Sequence[Any]] | None = None
         self._is_due = False
         self._retry: asyncio.TimerHandle | None = None
@@ -86,12 +88,23 @@ class SimulatedWorker:
         if self._stopped is not None:
             self._stopped.append(frames)
             return
+        self._note_refusal(frames)
         try:
             self.held.take(frames, self._world.now_s)
         except PeerError:
+            if self._refused_s < math.inf:
+                self._world.promises.on_gave_up(self, self._world.now_s - self._refused_s)
             self.end(0)
             return
         self._go_on()
+
+    def _note_refusal(self, frames: Sequence[Any]) -> None:
+        """Note since when all that the lane says is that it does not know the session."""
+        message = lane_pb2.LaneMessage.FromString(frames[0].bytes)
+        if message.HasField("refused") and message.refused.is_unknown_session:
+            self._refused_s = min(self._refused_s, self._world.now_s)
+        elif not (lane_sockets.is_probe(frames) or message.HasField("hello")):
+            self._refused_s = math.inf
 
     def _go_on(self) -> None:
         if not self.is_alive:
@@ -100,6 +113,8 @@ class SimulatedWorker:
             if self.held.waiting:
                 self._begin(self.held.begin())
             elif self.held.is_over:
+                if self.held._is_drained:
+                    self._world.promises.on_drained(self)
                 self.end(0)
                 return
         retry_s = self.held.retry_s
@@ -142,6 +157,7 @@ class SimulatedWorker:
             lease=lease, worker_id=self.place.worker_id, node=self.node.machine, duration_s=float(words[1])
         )
         self.running = None
+        self.done.append((lease.session_id, lease.task_id, lease.attempt))
         content = f"{self.place.session_id} {lease.task_id} {lease.attempt} {self.place.worker_id}"
         self._world.promises.on_task_done(self, lease.task_id, lease.attempt)
         self.held.send_outcome(outcome, [content.encode()])
