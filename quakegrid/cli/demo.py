@@ -51,7 +51,7 @@ def demo(cores: int | None, folder: Path) -> None:
     small region on it, then the losses of its towns, and draws a map, curves and losses. The cluster stays
     up.
     """
-    settings = options.settings()
+    settings = _settings()
     if settings.is_embedded:
         settings, started = cluster.bring_up(options.state_dir(), cores)
         render.say(f"cluster: {'up' if not started else 'started'} (state in {settings.state_dir})")
@@ -65,6 +65,17 @@ def demo(cores: int | None, folder: Path) -> None:
     risk = _run(settings, case / "job_risk.ini", hazard)
     _show_results(case, hazard, risk)
     _hint(settings, case, hazard)
+
+
+def _settings() -> Settings:
+    """Those of this machine; of somebody who may not read the key of its cluster, as `run` finds them."""
+    try:
+        return options.settings()
+    except errors.SettingsError:
+        found = options.machine_settings()
+    if found.credential is not None:
+        raise errors.UsageError("the demo runs on a machine of the cluster, or on a cluster of your own")
+    return found
 
 
 def _run(settings: Settings, job_ini: Path, parent: int | None) -> int:

@@ -50,7 +50,10 @@ def test_record_of_an_older_version_is_believed(settings: Settings) -> None:
 @pytest.mark.parametrize("word", ["quakegrid.services.agent", "/opt/venv/bin/agentctl"])
 def test_service_is_found_where_a_container_hides_the_boot(settings: Settings, word: str) -> None:
     """What the process runs tells that it is the service, since people and services see other ids there."""
-    with subprocess.Popen(["sh", "-c", "read line", word], stdin=subprocess.PIPE) as process:
+    command = ["sh", "-c", "echo; read line", word]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the kernel shows no command line before the program runs
         ticks = process_stats.start_ticks(process.pid)
         change(settings.run_dir / "agent.json", boot_id="another", pid=process.pid, start_ticks=ticks)
 
