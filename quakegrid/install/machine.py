@@ -141,7 +141,7 @@ class Machine:
             found = self.place(step.path)
             status = found.stat()
             is_owners = status.st_uid == uid or found.owner() == step.owner
-            is_groups = status.st_gid == gid or found.group() == step.group
+            is_groups = not step.mode & stat.S_IRWXG or status.st_gid == gid or found.group() == step.group
             is_ours = not self.is_real or (is_owners and is_groups)
             is_same = found.read_bytes() == step.content.encode()
         except (OSError, KeyError):  # not there, not for us to read, or of a user without a name
