@@ -1,4 +1,4 @@
-"""What all commands read and say alike."""
+"""How hints call the program."""
 
 from __future__ import annotations
 
