@@ -51,20 +51,37 @@ def demo(cores: int | None, folder: Path) -> None:
     small region on it, then the losses of its towns, and draws a map, curves and losses. The cluster stays
     up.
     """
-    settings = options.settings()
-    if settings.is_embedded:
-        settings, started = cluster.bring_up(options.state_dir(), cores)
-        render.say(f"cluster: {'up' if not started else 'started'} (state in {settings.state_dir})")
-    else:
-        render.say(f"cluster: that of {settings.broker_address}")
-    wait_for_engine(settings)
+    settings, is_own = _cluster(cores)
+    if settings.proof:  # else the agent answers by its socket only, where one cannot ask for its state
+        wait_for_engine(settings)
     case = copy_case(folder)
     render.say(f"hazard: {case}/job.ini, a valley between two faults")
     hazard = _run(settings, case / "job.ini", None)
     render.say(f"risk: {case}/job_risk.ini, fifteen towns in it")
     risk = _run(settings, case / "job_risk.ini", hazard)
     _show_results(case, hazard, risk)
-    _hint(settings, case, hazard)
+    _hint(settings, case, hazard, is_own=is_own)
+
+
+def _cluster(cores: int | None) -> tuple[Settings, bool]:
+    """The cluster to use, and whether it is one of this machine alone, which is brought up.
+
+    Who may not read the key of an installed cluster asks the agent of this machine, as `run` does.
+    """
+    try:
+        settings = options.settings()
+    except errors.SettingsError:
+        settings = options.machine_settings()
+        if settings.credential is not None:
+            raise errors.UsageError("the demo needs an agent on this machine, and none runs") from None
+        render.say("cluster: that of this machine")
+        return settings, False
+    if not settings.is_embedded:
+        render.say(f"cluster: that of {settings.broker_address}")
+        return settings, False
+    settings, started = cluster.bring_up(options.state_dir(), cores)
+    render.say(f"cluster: {'started' if started else 'up'} (state in {settings.state_dir})")
+    return settings, True
 
 
 def _run(settings: Settings, job_ini: Path, parent: int | None) -> int:
@@ -159,12 +176,13 @@ def _show_results(case: Path, hazard: int, risk: int) -> None:
     click.echo(f"figure: {figure}" if is_drawn else "no figure: matplotlib is not installed")
 
 
-def _hint(settings: Settings, case: Path, hazard: int) -> None:
+def _hint(settings: Settings, case: Path, hazard: int, *, is_own: bool) -> None:
     hints = [
         (f"{options.program()} run your/job.ini", "your own calculation; it starts at once now"),
-        (f"{options.program()} jobs list", "all calculations so far"),
     ]
-    if settings.is_embedded:
+    if settings.proof:
+        hints.append((f"{options.program()} jobs list", "all calculations so far"))
+    if is_own:
         hints.append((f"{options.program()} down", "stop the cluster, which stays up until then"))
     if (figure := case / "demo.png").exists():
         hints.insert(0, (f"open {figure}", "map, curves and losses"))

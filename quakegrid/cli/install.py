@@ -142,11 +142,10 @@ def _check_first(choice: Choice, text: str | None, steps: Sequence[Step], *, dry
     """
     from quakegrid.install import prospects  # noqa: PLC0415 - as above
 
-    master = choice.master or _named_master(text or "")
     try:
         prospects.check_programs(steps)
+        master, port = _broker_of(choice, text or "")
         if choice.role.value == "master" or master:
-            port = token_port(choice.token) if choice.token else _named_port(text or "")
             warning = prospects.check_master(choice.role, master, port)
             return [f"warning: {warning}"] if warning else []
     except errors.UsageError as exc:
@@ -275,8 +274,16 @@ def _named_port(text: str) -> int:
         return BROKER_PORT
 
 
-def token_port(token: str) -> int:
-    """The broker's port of the cluster that a token is of.
+def _broker_of(choice: Choice, text: str) -> tuple[str, int]:
+    """The master and its broker's port: what was asked for, else the token's, else the configuration's."""
+    if choice.token:
+        host, port = token_broker(choice.token)
+        return choice.master or host, port
+    return choice.master or _named_master(text), _named_port(text)
+
+
+def token_broker(token: str) -> tuple[str, int]:
+    """Host and port of the broker of the cluster that a token is of.
 
     Raises:
         UsageError: the text is no token.
@@ -285,7 +292,7 @@ def token_port(token: str) -> int:
     from quakegrid.settings import credential_files  # noqa: PLC0415 - as above
 
     try:
-        return credential_files.split_address(node_tokens.from_text(token).broker)[1]
+        return credential_files.split_address(node_tokens.from_text(token).broker)
     except ValueError as exc:
         raise errors.UsageError(f"that is no token of `quakegrid token create --node`: {exc}") from None
 

@@ -22,6 +22,7 @@ else:
     NumberType = click.ParamType  # generic from click 8.4 on only
 
 _CLUSTER = "quakegrid.cluster"
+_LONGEST_SCRIPT = 1000
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Job ids may be negative, as upstream's "nth last": `-1` must not be taken for an option.
@@ -147,7 +148,7 @@ def program() -> str:
     """How to call us again: as it was done now, where the shell would not find us by name."""
     called = Path(sys.argv[0])
     found = shutil.which("quakegrid")
-    is_found = found is not None and called.exists() and Path(found).samefile(called)
+    is_found = found is not None and called.exists() and _leads(Path(found), called)
     name = (
         "quakegrid"
         if is_found or called.name != "quakegrid"
@@ -158,6 +159,14 @@ def program() -> str:
     words += [] if chosen is None else ["--state-dir", str(chosen)]
     words += ["--cluster", cluster()] if cluster() else []
     return " ".join(words)
+
+
+def _leads(found: Path, called: Path) -> bool:
+    """Whether a command is a program, or the short script by which an installation calls it."""
+    if found.samefile(called):
+        return True
+    with found.open("rb") as file:
+        return f"exec {called} ".encode() in file.read(_LONGEST_SCRIPT)
 
 
 def settings() -> Settings:

@@ -115,7 +115,7 @@ def run(*, detach: bool, notify: list[str], verbose: bool, output: str, **wanted
     if report.is_left:
         print_left(report, output, is_wanted=detach)
     else:
-        print_report(report, output)
+        print_report(report, output, is_known=bool(settings.proof))
     click.get_current_context().exit(report.exit_code)
 
 
@@ -229,8 +229,14 @@ def print_left(report: RunReport, output: str, *, is_wanted: bool = False) -> No
         click.echo(f"job {job_id} goes on; to follow it: quakegrid attach {job_id}", err=True)
 
 
-def print_report(report: RunReport, output: str) -> None:
-    """Print the result of each job: outputs to stdout, failures and hints to stderr."""
+def print_report(report: RunReport, output: str, *, is_known: bool = True) -> None:
+    """Print the result of each job: outputs to stdout, failures and hints to stderr.
+
+    Args:
+        report: of the run.
+        output: table, json or quiet.
+        is_known: the person can prove to the cluster who they are, so that hints for them are of use.
+    """
     from quakegrid.cli.views import render  # noqa: PLC0415 - after the run
 
     if output == "json":
@@ -240,6 +246,7 @@ def print_report(report: RunReport, output: str) -> None:
             click.echo(str(job.job_id))
         elif output == "table" and job.state == "complete":
             _print_complete(job, report, render.print_table)
+            _print_next(job, report, is_known=is_known)
         if job.state != "complete":
             _print_incomplete(job)
     if report.not_exported:
@@ -276,7 +283,10 @@ def _print_complete(job: JobResult, report: RunReport, print_table: Any) -> None
         print_table([[row.id, row.name, row.ds_key] for row in job.outputs], ["id", "output", "key"])
     for path in report.exported:
         click.echo(f"exported: {path}")
-    if report.not_exported:
+
+
+def _print_next(job: JobResult, report: RunReport, *, is_known: bool) -> None:
+    if report.not_exported or not is_known:
         return
     hint = f"next: quakegrid jobs show {job.job_id}"
     click.echo(hint if report.exported else f"{hint}, quakegrid jobs export {job.job_id} DIR", err=True)

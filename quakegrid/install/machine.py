@@ -36,6 +36,8 @@ from quakegrid.settings import installation, node_files
 
 NOTES = installation.NOTES
 Say = Callable[[str], None]
+# The numbers of a user and its group; None where the account is there, or may have any number.
+_Ids = tuple[int | None, int | None]
 
 
 @dataclass
@@ -88,14 +90,17 @@ class Machine:
 
     def pending(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that would change something, and the commands if there are any or not all ended well."""
-        # Files on a file server may belong to a group that is still to be made here.
-        gids = {
-            step.name: step.ids[1]
+        # Files on a file server may belong to a user and a group that are still to be made here.
+        coming = {
+            step.name: (
+                None if accounts.has_user(step.name) else step.ids[0],
+                None if accounts.has_group(step.name) else step.ids[1],
+            )
             for step in steps
-            if isinstance(step, MakeUser) and step.ids and step.ids[1] and not accounts.has_group(step.name)
+            if isinstance(step, MakeUser) and step.ids
         }
         changes = [
-            step for step in steps if not isinstance(step, RunCommand) and self._would_change(step, gids)
+            step for step in steps if not isinstance(step, RunCommand) and self._would_change(step, coming)
         ]
         commands = [step for step in steps if isinstance(step, RunCommand)]
         return [*changes, *commands] if changes or not self.read_notes().is_complete else []
@@ -103,7 +108,7 @@ class Machine:
     def _would_change(
         self,
         step: MakeGroup | MakeUser | AddMember | MakeFolder | WriteFile | GetCertificate,
-        gids: dict[str, int],
+        coming: Mapping[str, _Ids],
     ) -> bool:
         match step:
             case GetCertificate():
@@ -117,7 +122,7 @@ class Machine:
             case MakeFolder():
                 return not self._is_made(step)
             case WriteFile():
-                return not self._is_written(step, gids)
+                return not self._is_written(step, coming)
 
     def _is_made(self, step: MakeFolder) -> bool:
         """Whether a folder is there, and as it should be if an installation has made it."""
@@ -130,12 +135,14 @@ class Machine:
             is_groups = False
         return is_groups and place.stat().st_mode & 0o7777 == step.mode
 
-    def _is_written(self, step: WriteFile, gids: dict[str, int]) -> bool:
+    def _is_written(self, step: WriteFile, coming: Mapping[str, _Ids]) -> bool:
+        uid, gid = coming.get(step.owner, (None, None))
         try:
             found = self.place(step.path)
             status = found.stat()
-            is_groups = status.st_gid == gids.get(step.group) or found.group() == step.group
-            is_ours = not self.is_real or (found.owner() == step.owner and is_groups)
+            is_owners = status.st_uid == uid or found.owner() == step.owner
+            is_groups = not step.mode & stat.S_IRWXG or status.st_gid == gid or found.group() == step.group
+            is_ours = not self.is_real or (is_owners and is_groups)
             is_same = found.read_bytes() == step.content.encode()
         except (OSError, KeyError):  # not there, not for us to read, or of a user without a name
             return False

@@ -70,7 +70,8 @@ def read(settings: Settings, service: str) -> ServiceFile | None:
         is_own = _process_user(int(record.pid)) == owner
     except (OSError, ValueError, TypeError):
         return None
-    return record if is_own and is_live and record.boot_id in ("", boot_id()) else None
+    is_known = record.boot_id in ("", boot_id()) or _runs(int(record.pid), service)
+    return record if is_own and is_live and is_known else None
 
 
 def boot_id() -> str:
@@ -79,6 +80,21 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def _runs(pid: int, service: str) -> bool:
+    """Whether a process runs a service, by its command line.
+
+    The id of the boot does not tell it in containers: systemd-nspawn and LXD show people an invented one, and
+    services that have a view of the system of their own the real one.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    if f"quakegrid.services.{service}" in words:
+        return True
+    return service == "agent" and "agentctl" in (Path(word).name for word in words)
 
 
 def _process_user(pid: int) -> int:

@@ -230,8 +230,8 @@ def _retries(report: JobReport) -> Iterator[str]:
 def _slowness(report: JobReport) -> Iterator[str]:
     if 0 < report.task_count < report.worker_count:
         yield (
-            f"There were only {_count(report.task_count, 'task')} for {report.worker_count} workers: "
-            "smaller tasks would use more cores."
+            f"Only {_count(report.task_count, 'task')} came for {report.worker_count} workers: smaller tasks "
+            "would use more cores."
         )
     if _is_notable(report.driver_s, report.wall_s):
         yield (

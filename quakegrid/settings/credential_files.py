@@ -117,9 +117,12 @@ def read(path: Path) -> CredentialFile:
         ) from None
 
 
-def read_private(path: Path) -> bytes:
+def read_private(path: Path, owner: int | None = None) -> bytes:
     """What is in a file that holds a private key.
 
+    Args:
+        path: of the file.
+        owner: a user to whom it may belong, beside this one and root.
     Raises:
         CredentialError: there is none, others can read it, or it is another user's.
     """
@@ -137,7 +140,7 @@ def read_private(path: Path) -> bytes:
                 f"other users of this machine can read or change {path}, and a credential holds a private "
                 f"key; `chmod 600 {path}`, and ask for a new credential if they may have read it"
             )
-        if found.st_uid not in (os.geteuid(), 0):
+        if found.st_uid not in (os.geteuid(), 0, owner):
             raise errors.CredentialError(f"{path} belongs to another user; copy it to a file of your own")
         return stream.read(_LARGEST_BYTES)
 

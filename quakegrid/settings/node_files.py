@@ -79,6 +79,8 @@ def path_of(state_dir: Path) -> Path:
 def read(state_dir: Path) -> NodeFile | None:
     """Read the file; None if there is none.
 
+    Root reads that of the agent's user, too, such as at the end of an installation.
+
     Raises:
         CredentialError: others can read it, or it is damaged.
     """
@@ -86,7 +88,8 @@ def read(state_dir: Path) -> NodeFile | None:
     try:
         if not os.path.lexists(path):
             return None
-        return decode(credential_files.read_private(path), path)
+        owner = state_dir.stat().st_uid if os.geteuid() == 0 else None
+        return decode(credential_files.read_private(path, owner), path)
     except PermissionError:
         raise errors.CredentialError(f"{path} is not for this user; run the command as the agent's") from None
 

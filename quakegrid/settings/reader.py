@@ -43,7 +43,8 @@ class Reader:
         except (OSError, UnicodeDecodeError) as exc:
             if self._leaves_out_closed and isinstance(exc, PermissionError):
                 return
-            raise SettingsError(f"cannot read {path}: {exc}; {_how_to_read(exc)}") from exc
+            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+            raise SettingsError(f"cannot read {path}: {reason}; {_how_to_read(exc)}") from exc
         try:
             parser.read_string(text, source=str(path))
         except configparser.Error as exc:
@@ -101,4 +102,8 @@ def _how_to_read(exc: OSError | UnicodeDecodeError) -> str:
     found = installation.find() if isinstance(exc, PermissionError) else None
     if found is None or not found.user:
         return "mend the file or its permissions"
-    return f"it is for the user of the services: `sudo -u {found.user} quakegrid …`"
+    return (
+        "it is for the services alone. People log in with a credential (`quakegrid login FILE`), which an "
+        f"administrator makes (`sudo quakegrid user add NAME`); administrators type `sudo -u {found.user} "
+        "quakegrid …`"
+    )

@@ -123,5 +123,6 @@ def in_words(found: UpgradePlan, *, is_installed: bool) -> list[str]:
         )
     lines += [f"node not reached: {words}" for words in found.unknown_nodes]
     if found.is_done:
-        lines.append("All that runs is what is installed here.")
+        what = "that was reached" if found.unknown_nodes else "that runs"
+        lines.append(f"All {what} is what is installed here.")
     return lines

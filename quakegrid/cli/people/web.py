@@ -65,9 +65,10 @@ def open_pages(address: str, no_browser: bool) -> None:
 def ca() -> None:
     """Print the certificate of the cluster's own authority, which the web service's is signed by.
 
-    Programs that use `requests` take it from the file that REQUESTS_CA_BUNDLE names, QGIS and browsers from
-    their own lists. Do not let a whole machine trust it: it is limited to no names, so whoever has the
-    authkey could be any site there. A service with the site's own certificate needs none of this.
+    Programs that use `requests`, such as the plugin of QGIS, take it from the file that REQUESTS_CA_BUNDLE
+    names; browsers have a list of their own. Do not let a whole machine trust it: it is limited to no
+    names, so whoever has the authkey could be any site there. A service with the site's own certificate
+    needs none of this.
     """
     settings = options.client_settings()
     if settings.credential is not None:

@@ -78,7 +78,8 @@ def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int
             told = (*events, {"event": "exit", "code": code})
 
         monkeypatch.setattr(runs, "DriverLink", Link)
-        monkeypatch.setattr(options, "cluster_settings", lambda: SimpleNamespace(credential=None))
+        asked = SimpleNamespace(credential=None, proof="a key")
+        monkeypatch.setattr(options, "cluster_settings", lambda: asked)
         monkeypatch.setattr(sys, "argv", ["quakegrid", "run", *args])
         return command_line.run_command_line()
 
@@ -145,6 +146,22 @@ def test_complete_run_prints_outputs(
     assert code == 0
     assert "/data/calc_5.hdf5" in out
     assert "Hazard Curves" in out
+
+
+@pytest.mark.parametrize("proof", ["a key", ""])
+def test_next_commands_are_for_people_whom_the_cluster_knows(
+    invoke: Callable[..., int],
+    job_ini: str,
+    proof: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A member of the group has no key: services would not answer those commands."""
+    monkeypatch.setattr(options, "machine_settings", lambda: SimpleNamespace(credential=None, proof=proof))
+
+    assert invoke([job_ini], [JOB, END]) == 0
+
+    assert ("next: quakegrid jobs show 5" in capsys.readouterr().err) is bool(proof)
 
 
 def test_json_result_is_the_only_thing_on_stdout(

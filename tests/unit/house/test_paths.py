@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -97,3 +98,15 @@ def test_paths_and_modules_in_words_exist(top: str) -> None:
         lost += [f"{file.relative_to(ROOT)}: {place}" for place in places if not is_there(place)]
 
     assert lost == []
+
+
+def test_every_kind_of_file_lets_an_upgrade_install_the_package_anew() -> None:
+    """A newer clone is installed over an installation only if one of the files changed that uv is told of."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]
+    pattern = settings["cache-keys"][-1]["file"]
+    kinds = set(pattern.partition("{")[2].rstrip("}").split(","))
+
+    ours = {path.suffix[1:] for path in (ROOT / "quakegrid").rglob("*") if path.is_file()}
+
+    assert pattern.startswith("quakegrid/**/*.{")
+    assert kinds == ours - {"pyc", "pyi"}

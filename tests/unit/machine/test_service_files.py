@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,23 @@ def test_record_of_an_older_version_is_believed(settings: Settings) -> None:
     path.write_text(json.dumps(fields))
 
     assert service_files.read(settings, "agent") is not None
+
+
+@pytest.mark.parametrize("word", ["quakegrid.services.agent", "/opt/venv/bin/agentctl"])
+def test_service_is_found_where_a_container_hides_the_boot(settings: Settings, word: str) -> None:
+    """What the process runs tells that it is the service, since people and services see other ids there."""
+    command = ["sh", "-c", "echo; read line", word]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the kernel shows no command line before the program runs
+        ticks = process_stats.start_ticks(process.pid)
+        change(settings.run_dir / "agent.json", boot_id="another", pid=process.pid, start_ticks=ticks)
+
+        record = service_files.read(settings, "agent")
+
+        process.communicate(b"\n")
+    assert record is not None
+    assert record.pid == process.pid
 
 
 def link_elsewhere(path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.access.proofs import Certified
-from quakegrid.settings import config, credential_files
+from quakegrid.settings import config, credential_files, node_files
 from quakegrid.settings.credential_files import CredentialFile
 
 END = datetime.datetime(2030, 1, 1, 12, 0, tzinfo=datetime.UTC)
@@ -229,3 +229,18 @@ def test_files_and_folders_of_other_users_are_refused(environ: dict[str, str], t
         credential_files.put(make(), environ)
 
     assert list(place.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_reads_what_belongs_to_the_owner_of_a_folder(tmp_path: Path) -> None:
+    """`install` runs as root, and the certificate of a node is the agent's."""
+    path = node_files.path_of(tmp_path)
+    path.write_text("{}")
+    path.chmod(0o600)
+    os.chown(path, 65534, 65534)
+
+    with pytest.raises(errors.CredentialError, match="belongs to another user"):
+        node_files.read(tmp_path)
+    os.chown(tmp_path, 65534, 65534)
+    with pytest.raises(errors.CredentialError, match="is damaged"):  # it was read
+        node_files.read(tmp_path)
