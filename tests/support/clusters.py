@@ -120,9 +120,9 @@ class Cluster:
 
     def template(self) -> int:
         """Process id of the template."""
-        (template,) = set(processes("quakegrid.services.agent.template", self.state_dir)) - set(
-            self.children()
-        )
+        mine = processes("quakegrid.services.agent.template", self.state_dir)
+        # One that has ended since has no parent.
+        (template,) = [pid for pid in mine if (parent := _parent(pid)) and parent not in mine]
         return template
 
 
