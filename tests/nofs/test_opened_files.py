@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import xxhash
 
+from quakegrid.files import block_stores
 from quakegrid.files.reader import FileReader, RefusedFileError
 from quakegrid.files.rules import tables
 from quakegrid.files.rules.tables import FileEpoch
@@ -88,7 +89,8 @@ class Worker:
 
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
-    """Its hooks are gone after the test."""
+    """Its hooks are gone after the test; it keeps blocks, however full the disk of this machine is."""
+    monkeypatch.setattr(block_stores, "FREE_PART", 0.0)
     monkeypatch.setattr(h5py.File, "__init__", h5py.File.__init__)
     monkeypatch.setattr(os.path, "exists", os.path.exists)
     monkeypatch.setattr(nrml, "read", nrml.read)
