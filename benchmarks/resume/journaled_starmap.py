@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-COUNT, ROUNDS = 500, 3
+COUNT, ROUNDS = 500, 9
 MICRO = 1e6
 
 
