@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from quakegrid.sdk.cluster import Cluster, LocalCluster
     from quakegrid.sdk.executor import ClusterExecutor
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _PLACES = {
     "Cluster": "quakegrid.sdk.cluster",
