@@ -180,8 +180,11 @@ class Broker:
         Raises:
             PeerUnreachableError: the job is not executing here, and the dbserver does not answer.
         """
-        session = session_of(self._sessions, job_id)
-        return session.request.user_name if session else await self._job_ends.owner_of(job_id)
+        owner: str | None = None
+        if session_of(self._sessions, job_id) is None:
+            owner = await self._job_ends.owner_of(job_id)
+        session = session_of(self._sessions, job_id)  # which may have opened meanwhile
+        return session.request.user_name if session else owner
 
     def is_open(self, session_id: int) -> bool:
         """Whether a session has not ended."""

@@ -97,6 +97,28 @@ def test_abort_of_a_session_by_its_own_id_ends_it(play: Play) -> None:
         assert owner == session.request.user_name
         assert told(session) == ["admitted", "aborted", "end"]
         assert stage.link.workers == {}
+        assert not await stage.broker.abort_job(session.session_id, "ann"), "it has ended"
+
+    play(scene)
+
+
+def test_session_that_opens_while_its_owner_is_looked_up_has_one(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a stranger who guesses the next number could abort it."""
+
+    async def scene(stage: Stage) -> None:
+        opened = []
+
+        async def owner_of(_number: int) -> None:
+            opened.append(await stage.session(7))
+
+        monkeypatch.setattr(stage.broker._job_ends, "owner_of", owner_of)
+
+        owner = await stage.broker.owner_of_job(7)
+
+        assert owner == opened[0].request.user_name
+        assert owner is not None
 
     play(scene)
 

@@ -45,7 +45,8 @@ class Aborts:
             if session is not None:
                 self._ends.abort(session, reason)
         if session is None:
-            await self._job_ends.end_now(job_id, JobState.ABORTED, reason)
+            if job_id not in self._ends.reasons:  # the id of a session that has ended
+                await self._job_ends.end_now(job_id, JobState.ABORTED, reason)
             return False
         await self._ends.wait(session)
         return True

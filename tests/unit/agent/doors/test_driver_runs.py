@@ -223,7 +223,7 @@ def test_next_driver_that_never_ran_is_followed_by_another(
 
     async def scene() -> None:
         monkeypatch.setattr(driver_runs, "PAUSE_S", 0.0)
-        monkeypatch.setattr(driver_runs, "TRIES", 3)
+        monkeypatch.setattr(driver_runs, "FORK_TRIES", 3)
         world = World(tmp_path)
         world.run()
         await world.end(KILLED)

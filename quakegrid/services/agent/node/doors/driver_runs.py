@@ -29,6 +29,8 @@ from quakegrid.settings.config import Settings
 log = logging.getLogger("quakegrid.agent")
 # How long the start of the next driver is tried again, as when the dbserver is away.
 TRIES, PAUSE_S = 600, 1.0
+# How many drivers may come to nothing, before they are forked, until a request is given up.
+FORK_TRIES = 60
 # Before the second, third and each further driver of a request: twice as long each time, and at most so long.
 LONGEST_PAUSE_S = 60.0
 # How long a calculation may take to its place in the queue before the next one is taken up.
@@ -114,7 +116,7 @@ class DriverRun:
 
     def _is_again(self, code: int, reason: str) -> bool:
         """Whether another driver shall go on with what this one has left."""
-        if not self.ticket.job_ids or self._again_count >= TRIES:
+        if not self.ticket.job_ids or (reason and self._again_count >= FORK_TRIES):
             return False
         # Also by the broker, as it may after an abort: then the next driver finds the job aborted, and ends.
         # A driver may also have come to nothing, as when its template was killed before it was forked.
@@ -135,7 +137,7 @@ class DriverRun:
         except errors.QuakeGridError as exc:
             log.warning("not_resumed job=%d reason=%s", job_id, exc)
             self._next = None
-            self.end(code, "")
+            self.end(code, reason)
 
     async def resume(self) -> None:
         """Start a driver that goes on with the jobs.
