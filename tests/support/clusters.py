@@ -115,8 +115,12 @@ class Cluster:
             wait_for_end(pid)
 
     def temporary_files(self) -> list[Path]:
-        """What is in the folder for temporary files, and below."""
-        return sorted((self.state_dir / "scratch").rglob("*"))
+        """What is in the folder for temporary files, and below.
+
+        Python tries a folder with a file of four letters, which a process that is killed just then leaves.
+        """
+        folder = self.state_dir / "scratch"
+        return sorted(path for path in folder.rglob("*") if path.parent != folder or not _is_trial(path))
 
     def template(self) -> int:
         """Process id of the template."""
@@ -200,6 +204,13 @@ def _cmdline(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _is_trial(path: Path) -> bool:
+    try:
+        return path.is_file() and path.read_bytes() in (b"", b"blat")
+    except OSError:  # it is gone
+        return True
 
 
 def _parent(pid: int) -> int:
