@@ -29,6 +29,31 @@ from quakegrid.settings.config import Settings
 FIGURE_STEPS = 1000
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
+# Columns of tables, by the fields of their items.
+_OPERATIONS = {
+    "operation": "operation",
+    "task_count": "tasks",
+    "total_s": "total, s",
+    "median_s": "median, s",
+    "max_s": "longest, s",
+    "load_s": "unpickling, s",
+    "straggler_count": "stragglers",
+}
+_STRAGGLERS = {
+    "task_id": "straggler",
+    "operation": "operation",
+    "node": "node",
+    "duration_s": "took, s",
+    "median_s": "median, s",
+}
+_RETRIES = {
+    "task_id": "lost task",
+    "attempt": "attempt",
+    "operation": "operation",
+    "node": "node",
+    "lost_s": "lost, s",
+    "worker_reason": "how its worker ended",
+}
 
 
 @click.command(context_settings=options.NEGATIVE_IDS)
@@ -205,40 +230,12 @@ def _time(seconds: float) -> str:
 
 def _print_tables(found: JobReport) -> None:
     """Tables of those things that there are, as wide as the terminal at most."""
-    if found.operations:
-        columns = {
-            "operation": "operation",
-            "task_count": "tasks",
-            "total_s": "total, s",
-            "median_s": "median, s",
-            "max_s": "longest, s",
-            "load_s": "unpickling, s",
-            "straggler_count": "stragglers",
-        }
-        _print_table(
-            found.operations, columns, spare=("load_s", "straggler_count", "total_s"), cut="operation"
-        )
-    if found.stragglers:
-        columns = {
-            "task_id": "straggler",
-            "operation": "operation",
-            "node": "node",
-            "duration_s": "took, s",
-            "median_s": "median, s",
-        }
-        _print_table(found.stragglers, columns, spare=("median_s",), cut="operation")
-    if found.retries:
-        columns = {
-            "task_id": "lost task",
-            "attempt": "attempt",
-            "operation": "operation",
-            "node": "node",
-            "lost_s": "lost, s",
-            "worker_reason": "how its worker ended",
-        }
-        _print_table(found.retries, columns, spare=(), cut="worker_reason")
-
-
-def _print_table(items: Sequence[Any], columns: Mapping[str, str], *, spare: Sequence[str], cut: str) -> None:
-    click.echo()
-    render.print_listing("table", items, columns, spare=spare, cut=cut)
+    listings: tuple[tuple[Sequence[Any], Mapping[str, str], Sequence[str], str], ...] = (
+        (found.operations, _OPERATIONS, ("load_s", "straggler_count", "total_s"), "operation"),
+        (found.stragglers, _STRAGGLERS, ("median_s",), "operation"),
+        (found.retries, _RETRIES, (), "worker_reason"),
+    )
+    for items, columns, spare, cut in listings:
+        if items:
+            click.echo()
+            render.print_listing("table", items, columns, spare=spare, cut=cut)
