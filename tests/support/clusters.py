@@ -176,7 +176,7 @@ def running_cluster(
         assert down.returncode == 0, down.stderr + down.stdout
     left = [pid for pid in _pids() if str(state_dir) in _cmdline(pid)]
     assert left == [], f"processes left: {[_cmdline(pid) for pid in left]}"
-    files = list(scratch.rglob("*"))
+    files = cluster.temporary_files()
     assert files == [], f"temporary files left: {files}"
 
 
