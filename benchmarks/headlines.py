@@ -1,11 +1,10 @@
-"""The figures that begin the page of measurements, as measured last: `make reference` writes them there.
+"""The figures of README and of the page of measurements, as measured last: `make reference` writes them.
 
-A page has them between the two marks below. `tests/unit/house/test_figures.py` holds the page to the records.
+A page has them between the two marks below. `tests/unit/house/test_figures.py` holds both to the records.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,10 @@ from benchmarks.support import records
 from benchmarks.support.figures import Figure, in_digits
 from benchmarks.support.records import Record
 
+README = records.ROOT / "README.md"
 PAGE = records.ROOT / "docs" / "background" / "measurements.md"
+# What has no `make bench-NAME`.
+COMMANDS = {"qa": "make test-qa"}
 BEGIN = "<!-- Figures: `make reference` writes them from benchmarks/results. -->\n"
 END = "<!-- End of the figures. -->\n"
 
@@ -28,10 +30,88 @@ class Headline:
     figure: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One row of README's table.
+
+    Args:
+        says: what one gets.
+        words: what was measured, with a `{}` for each value.
+        figures: of the values, by benchmark and name; none if the words have their own.
+    """
+
+    says: str
+    words: str
+    figures: tuple[tuple[str, str], ...] = ()
+
+
+CLAIMS = (
+    Claim(
+        "A small calculation starts at once: the engine stays loaded.",
+        "`quakegrid run` {} on a cluster that is up, `oq engine --run` {}",
+        (("first", "quakegrid run: wall time"), ("first", "plain engine, processpool: wall time")),
+    ),
+    Claim(
+        "Calculations of a minute are faster, too, on the same cores.",
+        "a classical PSHA {} as fast as the engine's pool, {} as its zmq mode; event-based risk {} and {}",
+        (
+            ("medium", "classical: faster than processpool"),
+            ("medium", "classical: faster than zmq"),
+            ("medium", "risk: faster than processpool"),
+            ("medium", "risk: faster than zmq"),
+        ),
+    ),
+    Claim(
+        "A worker costs little, since all workers share one engine.",
+        "{} before its first task; the engine's own pool {}",
+        (
+            ("first", "quakegrid: unshared memory of a worker"),
+            ("first", "plain engine: unshared memory of a worker"),
+        ),
+    ),
+    Claim(
+        "A worker that dies costs the task that it runs, and not the job.",
+        "the task runs again after {} (p99 of 100)",
+        (("agent", "killed worker replaced, task runs again, p99"),),
+    ),
+    Claim(
+        "A driver that dies does not end its calculation.",
+        "[it goes on](docs/how-to/resume.md) from its journal; killed at 90 %, it is complete after {}",
+        (("resume", "killed at 90 %, to its end"),),
+    ),
+    Claim(
+        "Broker, dbserver and nodes may be restarted while calculations run.",
+        "[6,302 faults](docs/background/measurements.md#a-cluster-that-is-broken-on-purpose) in 20 runs of "
+        "an earlier version, no wrong result",
+    ),
+    Claim(
+        "Calls of Python functions are cheap.",
+        "{} each: Ray {}, Dask {} as long",
+        (
+            ("broker", "empty task, QuakeGrid"),
+            ("broker", "faster than Ray"),
+            ("broker", "faster than Dask"),
+        ),
+    ),
+    Claim(
+        "The numbers are those of the plain engine.",
+        "of the job files of its test data {} are equal, {} refused by both in the same words, {} different",
+        (
+            ("qa", "3.26.2 whole: equal"),
+            ("qa", "3.26.2 whole: refused alike"),
+            ("qa", "3.26.2 whole: different"),
+        ),
+    ),
+)
 HEADLINES = (
     Headline("a small calculation on a warm cluster", "first", "quakegrid run: wall time"),
     Headline("… faster than the engine's processpool", "first", "quakegrid run: faster than processpool"),
     Headline("… faster than the engine's zmq", "first", "quakegrid run: faster than zmq"),
+    Headline("job files of the engine's test data that are equal", "qa", "3.26.2 whole: equal"),
+    Headline("… refused by both with the same words", "qa", "3.26.2 whole: refused alike"),
+    Headline("… different", "qa", "3.26.2 whole: different"),
+    Headline("… with files that nodes do not see: different", "qa", "3.26.2 nofs: different"),
+    Headline("… with a worker or node killed in each: different", "qa", "3.26.2 chaos: different"),
     Headline("a classical PSHA, faster than processpool", "medium", "classical: faster than processpool"),
     Headline("… faster than zmq", "medium", "classical: faster than zmq"),
     Headline("an event-based risk, faster than processpool", "medium", "risk: faster than processpool"),
@@ -57,21 +137,37 @@ def newest(kept: Iterable[Record]) -> dict[tuple[str, str], tuple[Figure, Record
     return {(record.benchmark, figure.name): (figure, record) for record in kept for figure in record.figures}
 
 
-def table(kept: Iterable[Record]) -> str:
-    """Rows for the headlines that were measured."""
+def told(figure: Figure) -> str:
+    """A value with its unit, as pages have it."""
+    return f"{in_digits(figure.value)} {figure.unit.replace('us', 'µs')}".strip()
+
+
+def headlines(kept: Iterable[Record]) -> str:
+    """A table of the headlines that were measured."""
     found = newest(kept)
     rows = ["| measured | value | commit | by |", "|---|---|---|---|"]
     for line in HEADLINES:
         if (line.benchmark, line.figure) not in found:
             continue
         figure, record = found[line.benchmark, line.figure]
-        value = f"{in_digits(figure.value)} {figure.unit}".strip()
-        rows.append(f"| {line.says} | {value} | {record.commit} | `make bench-{line.benchmark}` |")
+        command = COMMANDS.get(line.benchmark, f"make bench-{line.benchmark}")
+        rows.append(f"| {line.says} | {told(figure)} | {record.commit} | `{command}` |")
     return "".join(f"{row}\n" for row in rows)
 
 
-def with_table(text: str, kept: Iterable[Record]) -> str:
-    """A page whose figures are those of the records.
+def claims(kept: Iterable[Record]) -> str:
+    """A table of the claims whose figures were all measured."""
+    found = newest(kept)
+    rows = ["| | measured, on a machine of two cores |", "|---|---|"]
+    for claim in CLAIMS:
+        if all(each in found for each in claim.figures):
+            values = [told(found[each][0]) for each in claim.figures]
+            rows.append(f"| {claim.says} | {claim.words.format(*values)} |")
+    return "".join(f"{row}\n" for row in rows)
+
+
+def with_table(text: str, table: str) -> str:
+    """A page whose figures are those of a table.
 
     Raises:
         ValueError: the page has no marks.
@@ -79,14 +175,22 @@ def with_table(text: str, kept: Iterable[Record]) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{PAGE.name} lacks the lines {BEGIN.strip()} and {END.strip()}")
-    return f"{before}{BEGIN}\n{table(kept)}\n{END}{after}"
+        raise ValueError(f"the page lacks the lines {BEGIN.strip()} and {END.strip()}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
-def write(page: Path = PAGE) -> None:
-    """Put the newest figures into the page."""
-    page.write_text(with_table(page.read_text(encoding="utf-8"), records.all_records()), encoding="utf-8")
+def pages() -> dict[Path, str]:
+    """Each page with figures, as it should be."""
+    kept = records.all_records()
+    tables = {README: claims(kept), PAGE: headlines(kept)}
+    return {page: with_table(page.read_text(encoding="utf-8"), table) for page, table in tables.items()}
+
+
+def write() -> None:
+    """Put the newest figures into the pages."""
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(write())
+    write()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.support import records
 from tests.engine.exports import find_differences
 from tests.qa import catalogue, known, ours, plain, verdicts
 from tests.qa.catalogue import Group
@@ -39,9 +40,9 @@ def main() -> int:
             raise NoSideError(f"no job file fits {options.cases!r}")  # noqa: TRY301 - said as the others
         if options.plain:
             return _run_plain(groups, data)
-        return _compare(
-            mode, groups, data, options.json or BUILD / f"{mode}-{catalogue.engine_version()}.json"
-        )
+        path = options.json or BUILD / f"{mode}-{catalogue.engine_version()}.json"
+        is_all = not options.cases and options.shard == "1/1"
+        return _compare(mode, groups, data, path, is_all=is_all)
     except (FileNotFoundError, NoSideError) as exc:
         say(f"cannot run the QA data: {exc}")
         return EXIT_CANNOT
@@ -70,7 +71,8 @@ def _run_plain(groups: list[Group], data: Path) -> int:
     return 0
 
 
-def _compare(mode: Mode, groups: list[Group], data: Path, results: Path) -> int:
+def _compare(mode: Mode, groups: list[Group], data: Path, results: Path, *, is_all: bool) -> int:
+    record = records.begin("qa")
     total = sum(len(group.jobs) for group in groups)
     progress = Progress(total)
     facts: dict[str, object] = {"mode": mode, "engine": catalogue.engine_version()}
@@ -88,6 +90,8 @@ def _compare(mode: Mode, groups: list[Group], data: Path, results: Path) -> int:
         progress.write(results, facts)
         say(progress.summary())
         say(f"all of it: {results}")
+    if is_all:
+        say(f"kept in {records.keep(record, progress.figures(f'{catalogue.engine_version()} {mode}'))}")
     return progress.exit_code
 
 

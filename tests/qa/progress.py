@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.support.figures import Figure
 from tests.qa.verdicts import GOOD, Outcome, Verdict
 
 # Between two lines that say how far it is.
@@ -49,12 +50,36 @@ class Progress:
         """0 if none differs."""
         return int(any(each.outcome not in GOOD for each in self.verdicts))
 
-    def summary(self) -> str:
+    @property
+    def counts(self) -> Counter[Outcome]:
         """How many of each outcome."""
-        counts = Counter(each.outcome for each in self.verdicts)
-        minutes = (time.monotonic() - self._start_s) / 60
+        return Counter(each.outcome for each in self.verdicts)
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._start_s
+
+    def summary(self) -> str:
+        """How many of each outcome, and the time."""
+        counts = self.counts
         lines = [f"{counts[outcome]:5d}  {outcome}" for outcome in Outcome]
-        return "\n".join([*lines, f"{len(self.verdicts):5d}  job files in {minutes:.1f} min"])
+        return "\n".join([*lines, f"{len(self.verdicts):5d}  job files in {self.seconds / 60:.1f} min"])
+
+    def figures(self, name: str) -> list[Figure]:
+        """What was found, to be kept as benchmarks keep their figures.
+
+        Args:
+            name: of the engine and the mode.
+        """
+        counts = self.counts
+        bad = sum(counts[each] for each in Outcome if each not in GOOD)
+        return [
+            Figure(f"{name}: equal", counts[Outcome.EQUAL], ""),
+            Figure(f"{name}: refused alike", counts[Outcome.REFUSED], ""),
+            Figure(f"{name}: different", bad, "", at_most=0),
+            Figure(f"{name}: time", self.seconds / 60, "min", at_most=20),
+        ]
 
     def write(self, path: Path, facts: dict[str, Any]) -> None:
         """Write all that is known as JSON.
@@ -65,7 +90,7 @@ class Progress:
         """
         found = {
             **facts,
-            "seconds": round(time.monotonic() - self._start_s, 1),
+            "seconds": round(self.seconds, 1),
             "counts": Counter(str(each.outcome) for each in self.verdicts),
             "job_files": [asdict(each) for each in sorted(self.verdicts, key=lambda each: each.name)],
         }

@@ -138,24 +138,49 @@ def test_newest_record_is_compared_with_the_one_of_another_commit_before(
     assert "no benchmark was kept for two commits" in capsys.readouterr().out
 
 
-def test_page_has_the_newest_value_of_each_headline() -> None:
+def test_table_has_the_newest_value_of_each_headline() -> None:
     """With the commit that it was measured on; what was never measured is left out."""
     name = "quakegrid run: wall time"
     found = [kept("aaa", Figure(name, 2.0, "s")), kept("bbb", Figure(name, 0.5, "s"), day=2)]
 
-    page = headlines.with_table(f"before\n{headlines.BEGIN}old\n{headlines.END}after\n", found)
+    table = headlines.headlines(found)
 
-    assert "| 0.5 s | bbb | `make bench-first` |" in page
-    assert "old" not in page
-    assert (page.count("\n| "), page.startswith("before\n"), page.endswith("after\n")) == (2, True, True)
+    assert "| 0.5 s | bbb | `make bench-first` |" in table
+    assert table.count("\n| ") == 1
+
+
+def test_claim_is_left_out_until_all_its_figures_were_measured() -> None:
+    """Claims without figures stay."""
+    without = headlines.claims([])
+    figures = [Figure(name, 2.5, "us") for _, name in headlines.CLAIMS[0].figures]
+
+    found = headlines.claims([kept("aaa", *figures)])
+
+    assert "`quakegrid run` 2.5 µs on a cluster that is up, `oq engine --run` 2.5 µs |" in found
+    assert found.count("\n") == without.count("\n") + 1
+    assert "6,302 faults" in without
+
+
+def test_table_stands_between_the_marks_of_a_page() -> None:
+    """What was there goes; a page without marks is an error."""
+    page = headlines.with_table(f"before\n{headlines.BEGIN}old\n{headlines.END}after\n", "new\n")
+
+    assert page == f"before\n{headlines.BEGIN}\nnew\n\n{headlines.END}after\n"
     with pytest.raises(ValueError, match="lacks the lines"):
-        headlines.with_table("no marks", found)
+        headlines.with_table("no marks", "new\n")
 
 
-def test_headlines_name_figures_that_were_measured() -> None:
+def test_pages_have_the_figures_that_were_measured_last() -> None:
+    """`make reference` writes them."""
+    for page, text in headlines.pages().items():
+        assert page.read_text(encoding="utf-8") == text
+
+
+def test_headlines_and_claims_name_figures_that_were_measured() -> None:
     """A benchmark that renames a figure takes its headline along."""
     found = headlines.newest(records.all_records())
     measured = {benchmark for benchmark, _ in found}
 
-    missing = [line for line in headlines.HEADLINES if (line.benchmark, line.figure) not in found]
-    assert [line for line in missing if line.benchmark in measured] == []
+    named = {(line.benchmark, line.figure) for line in headlines.HEADLINES}
+    named |= {figure for claim in headlines.CLAIMS for figure in claim.figures}
+    assert [figure for figure in named - found.keys() if figure[0] in measured] == []

@@ -272,7 +272,7 @@ def test_interrupt_ends_the_wait(executor: ClusterExecutor, session: HeldSession
     main = threading.main_thread().ident or 0
 
     def interrupt() -> None:
-        """Once more if the thread only came to its wait then: CPython looks for signals before it, not in it."""
+        """Again if the thread only came to its wait then: CPython looks for signals before it."""
         until_waiting(executor)
         while executor._sender.shared.waiter_count:
             signal.pthread_kill(main, signal.SIGINT)
