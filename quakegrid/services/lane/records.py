@@ -99,9 +99,9 @@ class TaskRecorder:
         self._omitted_count = 0
 
     def submitted(self, operation: str, blobs: Sequence[lane_pb2.BlobRef], now_s: float) -> Submitted:
-        """What to remember of a task that came now."""
+        """What to remember of a task that came now; tasks of a turn share it, but those with blobs."""
         last = self._last
-        if blobs or now_s != last.queued_s or operation != last.operation:
+        if blobs or last.blobs or now_s != last.queued_s or operation != last.operation:
             last = self._last = Submitted(operation, now_s, tuple(blobs))
         return last
 

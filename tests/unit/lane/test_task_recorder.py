@@ -184,3 +184,14 @@ def test_refused_worker_is_no_worker_of_the_session(folder: Path) -> None:
     records.close()
 
     assert list(history(folder).workers) == ["w1"]
+
+
+def test_task_has_the_blobs_that_it_was_submitted_with(folder: Path) -> None:
+    """And none of the task before it, though both came in one turn with the same operation."""
+    records = recorder(folder)
+    blob = lane_pb2.BlobRef(place=1, blob_id=bytes(16), byte_count=9)
+
+    first, second = records.submitted("op", [blob], 100.0), records.submitted("op", (), 100.0)
+
+    assert (list(first.blobs), list(second.blobs)) == ([blob], [])
+    assert records.submitted("op", (), 100.0) is second  # what a turn of small tasks costs
