@@ -33,11 +33,19 @@ class Apart:
         machines: with addresses of their own.
         stale: files, below the folder of models, of which the nodes have other ones.
         is_apart: the nodes do not see what the master sees.
+        preload: as in `[agent] preload`.
     """
 
-    def __init__(self, machines: Machines, stale: Sequence[Path], *, is_apart: bool = True) -> None:
+    def __init__(
+        self,
+        machines: Machines,
+        stale: Sequence[Path],
+        *,
+        is_apart: bool = True,
+        preload: str = "openquake",
+    ) -> None:
         self.machines = machines
-        self._stale = stale
+        self._stale, self._preload = stale, preload
         self.models = machines.directory / "models"
         self.home = machines.directory / f"h{MASTER}"
         self.models.mkdir()
@@ -56,7 +64,7 @@ class Apart:
         shm: str = "512m",
         more: str = "",
         is_apart: bool = True,
-        preload: str = "openquake",
+        preload: str = "",
     ) -> None:
         """Write a machine's settings: no shared folder, and shared memory of its own.
 
@@ -65,7 +73,7 @@ class Apart:
             shm: size of its shared memory.
             more: shell that its programs begin with.
             is_apart: it does not see what the master sees.
-            preload: as in `[agent] preload`.
+            preload: as in `[agent] preload`; empty for that of all machines.
         """
         lines = [f"mount -t tmpfs -o size={shm} none /dev/shm", more]
         if node != MASTER and is_apart:
@@ -78,7 +86,7 @@ class Apart:
                 f"mkdir -p {shlex.quote(folder)}" for folder in sorted({str(Path(p).parent) for p in stale})
             ]
             lines += [f"echo stale > {shlex.quote(path)}" for path in stale]
-        changes = {"directory": {"shared_dir": ""}, "agent": {"preload": preload}}
+        changes = {"directory": {"shared_dir": ""}, "agent": {"preload": preload or self._preload}}
         self.machines.configure(node, changes, prelude="\n".join(lines))
 
     @contextlib.contextmanager
@@ -158,7 +166,7 @@ def running_apart(
         is_apart: see there.
     """
     with running_machines(*cores, configured=NAMED, preload=preload, more=more) as machines:
-        apart = Apart(machines, _models() if stale is None else stale, is_apart=is_apart)
+        apart = Apart(machines, _models() if stale is None else stale, is_apart=is_apart, preload=preload)
         for node in (MASTER, *NAMED):
             machines.start_agent(node)
         apart.wait_until_warm(MASTER, *NAMED)

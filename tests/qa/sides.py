@@ -100,8 +100,14 @@ def _in_namespaces(mode: Mode) -> Iterator[Side]:
 
 
 def _deaths(folder: Path, job_ids: Mapping[str, int]) -> dict[str, object]:
-    """Who died in how many calculations, and the job files without a death: they have sent no task."""
+    """Who died in how many calculations, and the job files without a death: they have sent no task.
+
+    Raises:
+        NoSideError: nobody died.
+    """
     found = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    if not found:
+        raise NoSideError(f"no worker died: have the nodes loaded {deaths.__name__}?")
     counts = Counter(found.values())
     return {
         "deaths": dict(sorted(counts.items())),
