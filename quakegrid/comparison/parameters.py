@@ -9,9 +9,9 @@ from dataclasses import dataclass
 # compared by themselves.
 OWN = frozenset({"base_path", "description", "export_dir", "exports", "hdf5path", "inputs", "job_ini"})
 
-
-# In place of the contents of an input that is not there any more, or not what was read.
-UNKNOWN = frozenset({"gone", "changed since the calculation began"})
+# In place of the contents of an input that is not there any more, and of one that is not what was read.
+GONE, CHANGED = "gone", "changed since the calculation began"
+UNKNOWN = frozenset({GONE, CHANGED})
 
 
 @dataclass(frozen=True, slots=True)

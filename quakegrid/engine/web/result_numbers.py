@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from quakegrid import errors
+from quakegrid.comparison import parameters
 
 # As numpy calls the kinds of numbers, and how each is written.
 KINDS: dict[str, np.dtype[Any]] = {
@@ -46,8 +47,6 @@ MOST_HEAD_BYTES = 4 << 20
 # Larger inputs are compared by their size only.
 MOST_INPUT_BYTES = 256 << 20
 MOST_INPUTS = 1000
-# In place of the contents of an input that is not there any more, and of one that is not what was read.
-GONE, CHANGED = "gone", "changed since the calculation began"
 # Anybody may write there.
 _WRITABLE = 0o222
 # Of HDF5.
@@ -207,13 +206,13 @@ def _digest(path: Path, begin_s: float) -> str:
         size = status.st_size
         # The web service sets the times of files that it keeps; nobody writes into those.
         if status.st_mtime > begin_s and status.st_mode & _WRITABLE:
-            return CHANGED
+            return parameters.CHANGED
         if size > MOST_INPUT_BYTES:
             return f"{size} bytes"
         with path.open("rb") as file:
             return f"{size} bytes, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
     except OSError:
-        return GONE
+        return parameters.GONE
 
 
 def _files_in(value: Any) -> Iterator[Path]:
@@ -240,21 +239,14 @@ def compare(one_fd: int, other_fd: int) -> dict[str, Any]:
     one, other = NumbersFile(one_fd), NumbersFile(other_fd)
     names = [name for name in one.places if name in other.places]
     return {
-        "inputs": _other_texts(one.head["inputs"], other.head["inputs"]),
+        "inputs": [
+            {"name": each.name, "values": [each.left, each.right]}
+            for each in parameters.differing_inputs(one.head["inputs"], other.head["inputs"])
+        ],
         "results": [_compared(name, one, other) for name in names],
         "only": [sorted(one.places.keys() - other.places), sorted(other.places.keys() - one.places)],
         "left_out": [one.head["left_out"], other.head["left_out"]],
     }
-
-
-def _other_texts(one: Mapping[str, str], other: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What differs, and what is unknown on both sides: nobody knows whether that was the same."""
-    names = sorted({*one, *other})
-    return [
-        {"name": name, "values": [one.get(name), other.get(name)]}
-        for name in names
-        if one.get(name) != other.get(name) or one.get(name) in (GONE, CHANGED)
-    ]
 
 
 def _compared(name: str, one: NumbersFile, other: NumbersFile) -> dict[str, Any]:
