@@ -9,9 +9,11 @@ from dataclasses import dataclass
 # compared by themselves.
 OWN = frozenset({"base_path", "description", "export_dir", "exports", "hdf5path", "inputs", "job_ini"})
 
-# In place of the contents of an input that is not there any more, and of one that is not what was read.
-GONE, CHANGED = "gone", "changed since the calculation began"
-UNKNOWN = frozenset({GONE, CHANGED})
+# In place of the contents of an input: it is not there any more, its reader may not read it, the disk gave an
+# error, or it is not what was read.
+GONE, FORBIDDEN, UNREADABLE = "gone", "no permission to read it", "cannot be read"
+CHANGED = "changed since the calculation began"
+UNKNOWN = frozenset({GONE, FORBIDDEN, UNREADABLE, CHANGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def differing(left: Mapping[str, str], right: Mapping[str, str]) -> list[Paramet
 def differing_inputs(left: Mapping[str, str], right: Mapping[str, str]) -> list[ParameterDifference]:
     """The inputs whose contents differ, by name.
 
-    What has gone or was changed on both sides is among them: nobody knows whether it was the same.
+    What is unknown on both sides is among them: nobody knows whether it was the same.
 
     Args:
         left: name of a file to its contents in few characters, of one calculation.

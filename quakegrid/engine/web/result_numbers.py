@@ -211,8 +211,12 @@ def _digest(path: Path, begin_s: float) -> str:
             return f"{size} bytes"
         with path.open("rb") as file:
             return f"{size} bytes, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return parameters.GONE
+    except PermissionError:
+        return parameters.FORBIDDEN
+    except OSError:
+        return parameters.UNREADABLE
 
 
 def _files_in(value: Any) -> Iterator[Path]:
