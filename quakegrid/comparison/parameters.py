@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # What a calculation is called, and where its files were: this changes no result. The contents of inputs are
-# compared by themselves.
+# compared by themselves, but those of the job file are the parameters.
 OWN = frozenset({"base_path", "description", "export_dir", "exports", "hdf5path", "inputs", "job_ini"})
 
 # In place of the contents of an input: it is not there any more, its reader may not read it, the disk gave an

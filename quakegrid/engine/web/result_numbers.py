@@ -47,6 +47,9 @@ MOST_HEAD_BYTES = 4 << 20
 # Larger inputs are compared by their size only.
 MOST_INPUT_BYTES = 256 << 20
 MOST_INPUTS = 1000
+# The engine reads these when the job is created, before it waits for its turn, so nobody knows their contents
+# later. It keeps what they say: the parameters of the job file, and the unpacked files of the archive.
+_READ_BEFORE = frozenset({"job_ini", "input_zip"})
 # Anybody may write there.
 _WRITABLE = 0o222
 # Of HDF5.
@@ -89,12 +92,12 @@ class Difference:
             self.largest_relative = max(self.largest_relative, float(relative.max()))
 
 
-def write(datasets: Mapping[str, Any], inputs: Any, path: Path, begin_s: float = math.inf) -> None:
+def write(datasets: Mapping[str, Any], inputs: Mapping[str, Any], path: Path, begin_s: float = math.inf) -> None:
     """Write numbers of a datastore to a file.
 
     Args:
         datasets: by the names that people see; each has a shape, and gives its numbers by slices.
-        inputs: names of files, in lists and dictionaries, as the engine's parameters have them.
+        inputs: names of files by kind, in lists and dictionaries, as the engine's parameters have them.
         path: of the file, which is new.
         begin_s: when the calculation began, in seconds since 1970.
     """
@@ -179,14 +182,15 @@ def results_of(group: Any, exportable: Collection[str]) -> dict[str, Any]:
     return found
 
 
-def digests(inputs: Any, begin_s: float = math.inf) -> dict[str, str]:
-    """The contents of input files in few characters, by the files' names.
+def digests(inputs: Mapping[str, Any], begin_s: float = math.inf) -> dict[str, str]:
+    """The contents of input files in few characters, by the files' names; without the job file.
 
     Args:
-        inputs: names of files, in lists and dictionaries, as the engine's parameters have them.
+        inputs: names of files by kind, in lists and dictionaries, as the engine's parameters have them.
         begin_s: when the calculation read them, in seconds since 1970; what was written later is another.
     """
-    paths = dict.fromkeys(itertools.islice(_files_in(inputs), MOST_INPUTS))
+    read_now = {key: value for key, value in inputs.items() if key not in _READ_BEFORE}
+    paths = dict.fromkeys(itertools.islice(_files_in(read_now), MOST_INPUTS))
     return {name: _digest(path, begin_s) for path, name in _short_names(paths).items()}
 
 

@@ -229,6 +229,20 @@ def test_input_that_was_written_later_is_not_what_was_read(tmp_path: Path) -> No
     assert found["edited.xml"] == "changed since the calculation began"
 
 
+def test_job_file_is_no_input(tmp_path: Path) -> None:
+    """It was read before its job waited: when it was edited meanwhile, its contents are others by now.
+
+    Its parameters are compared, as they were read. The same is true of an archive.
+    """
+    names = {"job_ini": "job.ini", "input_zip": "job.zip", "sites": "sites.csv"}
+    for name in names.values():
+        (tmp_path / name).write_text(name)
+
+    found = result_numbers.digests({kind: str(tmp_path / name) for kind, name in names.items()})
+
+    assert list(found) == ["sites.csv"]
+
+
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [
