@@ -92,7 +92,9 @@ class Difference:
             self.largest_relative = max(self.largest_relative, float(relative.max()))
 
 
-def write(datasets: Mapping[str, Any], inputs: Mapping[str, Any], path: Path, begin_s: float = math.inf) -> None:
+def write(
+    datasets: Mapping[str, Any], inputs: Mapping[str, Any], path: Path, begin_s: float = math.inf
+) -> None:
     """Write numbers of a datastore to a file.
 
     Args:
