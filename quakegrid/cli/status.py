@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,15 +161,21 @@ def service_statuses(settings: Settings) -> list[ServiceStatus]:
         return []
     records = local_services.running(settings)
     troubles = health.troubles(settings, records)
-    names = [name for name in service_files.ALL_SERVICES if name in records or _belongs_here(name, settings)]
+    wanted = _wanted(settings, records)
+    names = [name for name in service_files.ALL_SERVICES if name in records or name in wanted]
     return [_service_status(name, records.get(name), troubles.get(name, "")) for name in names]
 
 
-def _belongs_here(service: str, settings: Settings) -> bool:
-    """Whether a service that does not run should: a node has an agent, and only a master has the others."""
-    if service == "agent":
-        return True
-    return own_addresses.is_own(settings.dbserver_host) and (service != "web" or settings.web_port > 0)
+def _wanted(settings: Settings, running: Collection[str]) -> set[str]:
+    """The services that should run here: a node has an agent, and only a master has the others.
+
+    Whether this machine is the master may be a question to a name server: it is asked once, and only if a
+    service of the master does not run here.
+    """
+    of_node = {"agent"}
+    of_master = set(service_files.ALL_SERVICES) - ({"web"} if settings.web_port <= 0 else set())
+    is_whole = of_master - of_node <= set(running)
+    return of_master if is_whole or own_addresses.is_own(settings.dbserver_host) else of_node
 
 
 def _service_status(service: str, record: service_files.ServiceFile | None, trouble: str) -> ServiceStatus:

@@ -92,10 +92,17 @@ def test_services_that_do_not_run_are_listed_where_they_should(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_master: bool, names: list[str]
 ) -> None:
     """A node has an agent; the others are its master's."""
-    monkeypatch.setattr(status.own_addresses, "is_own", lambda _host: is_master)
+    asked: list[str] = []
+
+    def is_own(host: str) -> bool:
+        asked.append(host)
+        return is_master
+
+    monkeypatch.setattr(status.own_addresses, "is_own", is_own)
 
     found = status.service_statuses(config.load_settings(tmp_path, {}))
 
+    assert len(asked) == 1  # a name server may take seconds for each
     assert [each.service for each in found] == names
     assert not any(each.is_up for each in found)
 
