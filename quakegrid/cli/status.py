@@ -19,7 +19,7 @@ import click
 
 from quakegrid import errors, health
 from quakegrid.cli import options
-from quakegrid.cli.views import live, render
+from quakegrid.cli.views import live, render, widths
 from quakegrid.clients import broker as fleet
 from quakegrid.doctor import web_door
 from quakegrid.doctor.checks.web_checks import WebDoor
@@ -336,9 +336,20 @@ def _print_waits(found: fleet.FleetStatus) -> None:
         click.echo(f"{len(waiting) - MOST_WAITS} more wait likewise")
 
 
+def _print_troubles(found: fleet.FleetStatus) -> None:
+    """Why nodes are not up, whole; at most some of them."""
+    down = [node for node in found.nodes if not node.is_up and node.state]
+    for node in down[:MOST_WAITS]:
+        click.echo(widths.paragraph(f"node {node.node or node.host} is not up: {node.state}", 2))
+    if len(down) > MOST_WAITS:
+        click.echo(f"{len(down) - MOST_WAITS} more are not up")
+
+
 def print_nodes(output: str, found: fleet.FleetStatus) -> None:
     """Print the nodes of the fleet."""
     render.print_listing(output, found.nodes, NODE_COLUMNS, cut="state")
+    if output == "table" and widths.of_output() is not None:  # the table has cut what is to be checked
+        _print_troubles(found)
     for node in found.nodes if output == "table" else ():
         for left_out in node.left_out:
             jobs = [f"job {job_id}" for job_id in left_out.job_ids] or [f"session {left_out.session_id}"]
