@@ -69,7 +69,9 @@ class AgentServer:
         )
         orders_pb2_grpc.add_OrdersServicer_to_server(OrdersServicer(agent), server)
         nodes_pb2_grpc.add_NodesServicer_to_server(NodesServicer(agent, self._log_tail), server)
-        examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.serving.core_count)
+        examination = ExaminationServicer(
+            Gatherer(settings).gather, lambda: agent.serving.core_count, agent.instance_id
+        )
         examination_pb2_grpc.add_ExaminationServicer_to_server(examination, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
