@@ -133,13 +133,12 @@ def status(watch: bool, output: str) -> None:
     _print(settings, output, services, found)
     told = [service.trouble for service in services if service.trouble]
     for line in told or ([trouble] if trouble else []):
-        click.echo(line, err=True)
+        render.say(line)
     if not _is_up(settings, services, found):
         if settings.credential is None:
-            click.echo(
+            render.say(
                 "QuakeGrid is not running, or not all of it; "
-                f"{installation.start_words(settings.dbserver_host)} starts what is missing",
-                err=True,
+                f"{installation.start_words(settings.dbserver_host)} starts what is missing"
             )
         click.get_current_context().exit(errors.EXIT_UNREACHABLE)
 
@@ -274,7 +273,7 @@ def _print(
     if settings.credential is None:
         render.print_listing(output, services, SERVICE_COLUMNS, spare=("version", "since_time"))
         if output == "table" and (door := _web_door(settings, services)) is not None:
-            click.echo(f"web pages: {door.words}")
+            click.echo(widths.hanging("web pages: ", door.words))
     if found is None or output == "quiet":
         return
     if settings.credential is None:
@@ -331,7 +330,7 @@ def _print_waits(found: fleet.FleetStatus) -> None:
     waiting = [session for session in found.sessions if session.wait_reason]
     for session in waiting[:MOST_WAITS]:
         jobs = ", ".join(f"job {job_id}" for job_id in session.job_ids[:MOST_WAITS])
-        click.echo(terminal_text.one_line(f"{jobs} waits: {session.wait_reason}"))
+        click.echo(widths.paragraph(terminal_text.one_line(f"{jobs} waits: {session.wait_reason}"), 2))
     if len(waiting) > MOST_WAITS:
         click.echo(f"{len(waiting) - MOST_WAITS} more wait likewise")
 
@@ -354,4 +353,5 @@ def print_nodes(output: str, found: fleet.FleetStatus) -> None:
         for left_out in node.left_out:
             jobs = [f"job {job_id}" for job_id in left_out.job_ids] or [f"session {left_out.session_id}"]
             reasons = ", ".join(left_out.differences)
-            click.echo(f"node {node.node or node.host} is left out of {', '.join(jobs)}: {reasons}")
+            line = f"node {node.node or node.host} is left out of {', '.join(jobs)}: {reasons}"
+            click.echo(widths.paragraph(line, 2))

@@ -250,7 +250,12 @@ def _print_results(results: Sequence[TableDifference], found: Comparison) -> Non
             for each in differing
         ]
         headings = {"name": "result", "what": "differ", "largest": "largest", "where": "where"}
-        render.print_listing("table", rows, headings, cut="where")
+        texts = {field: [heading, *(row[field] for row in rows)] for field, heading in headings.items()}
+        shown = widths.kept(texts, ("where",))
+        render.print_listing("table", rows, {field: headings[field] for field in shown})
+        for each in differing if "where" not in shown else ():
+            if each.where:
+                click.echo(widths.paragraph(f"{each.name}: {each.where}", 2))
     for name in found.too_large:
         click.echo(widths.paragraph(f"{name} is too large to be compared here", 2))
     count = len(results)
