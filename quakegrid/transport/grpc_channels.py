@@ -129,6 +129,27 @@ def open_aio_channel(address: str, proof: Proof, node: str = "") -> grpc.aio.Cha
     return grpc.aio.secure_channel(address, credentials.channel_credentials(proof), options=options)
 
 
+def bind(server: grpc.aio.Server, address: str, proof: Proof, words: tuple[str, str]) -> int:
+    """Let a server listen at an address, behind mutual TLS; returns the port.
+
+    Args:
+        server: is not started.
+        address: `host:port`; port 0 is any free one.
+        proof: the authkey, or a certificate that we were given.
+        words: the service, and the settings that choose the address, for people.
+    Raises:
+        QuakeGridError: the port is in use, or the address is not ours.
+    """
+    try:
+        return server.add_secure_port(address, credentials.server_credentials(proof))
+    except RuntimeError:
+        what, keys = words
+        raise errors.QuakeGridError(
+            f"the {what} cannot listen on {address}: the port is in use or the address is not ours; "
+            f"see {keys} in openquake.cfg"
+        ) from None
+
+
 def _options(node: str) -> tuple[tuple[str, Any], ...]:
     """Options of a channel, with the name that the certificate of the server must have."""
     name = principals.node_dns_name(node) if node else principals.PEER_NAME
