@@ -161,10 +161,9 @@ def run_command_line() -> int:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    from quakegrid.cli.views import widths  # noqa: PLC0415 - not for commands that end well
+    from quakegrid.cli.views import render  # noqa: PLC0415 - not for commands that end well
 
-    for line in f"quakegrid: {message}".split("\n"):
-        click.echo(widths.paragraph(line, 2), err=True)
+    render.say(f"quakegrid: {message}")
     return exit_code
 
 

@@ -13,7 +13,7 @@ import click
 from quakegrid import errors
 from quakegrid.cli import options
 from quakegrid.cli.shell.groups import CommandGroup
-from quakegrid.cli.views import render
+from quakegrid.cli.views import render, widths
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.database_admin import DatabaseCare
 from quakegrid.machine import own_addresses
@@ -42,7 +42,7 @@ def backup(file: Path) -> None:
     """
     with closing(_client()) as database:
         stored_bytes = DatabaseCare(database).backup(file.expanduser().absolute())
-    click.echo(f"{file}: {stored_bytes / MB:.1f} MB", err=True)
+    render.say(f"{file}: {stored_bytes / MB:.1f} MB")
 
 
 @db.command()
@@ -65,7 +65,7 @@ def restore(file: Path) -> None:
     if child.returncode:
         kind = errors.UsageError if child.returncode == errors.UsageError.exit_code else errors.QuakeGridError
         raise kind(child.stderr.strip() or f"the restore ended with code {child.returncode}")
-    click.echo(child.stdout.rstrip(), err=True)
+    render.say(child.stdout.rstrip())
 
 
 def _refuse_elsewhere(settings: Settings) -> None:
@@ -91,12 +91,12 @@ def check(output: str) -> None:
     if output == "json":
         render.print_json({"problems": problems})
     for problem in problems if output != "json" else []:
-        click.echo(problem)
+        click.echo(widths.paragraph(problem, 2))
     if problems:
         raise errors.QuakeGridError(
             f"{len(problems)} problems found; stop the cluster and run `quakegrid db restore BACKUP`"
         )
-    click.echo("no damage found", err=True)
+    render.say("no damage found")
 
 
 @db.command()
@@ -109,7 +109,7 @@ def vacuum() -> None:
     with closing(_client()) as database:
         before_bytes, after_bytes, is_delayed = DatabaseCare(database).vacuum()
     when = "soon, when nobody reads the old pages any more" if is_delayed else "now"
-    click.echo(f"{before_bytes / MB:.1f} MB before, {after_bytes / MB:.1f} MB {when}", err=True)
+    render.say(f"{before_bytes / MB:.1f} MB before, {after_bytes / MB:.1f} MB {when}")
 
 
 @db.command()
@@ -151,4 +151,4 @@ def query(sql: str, parameters: tuple[str, ...], limit: int, timeout_s: float, o
     else:
         render.print_table(rows, table.fields)
     if is_truncated:
-        click.echo(f"there are more than {limit} rows; raise --limit", err=True)
+        render.say(f"there are more than {limit} rows; raise --limit")

@@ -19,7 +19,7 @@ from quakegrid import errors
 from quakegrid.cli import cluster, options
 from quakegrid.cli.following import runs
 from quakegrid.cli.run import RunPlan, engine_argv, print_report
-from quakegrid.cli.views import demo_figure, hazard_curves, render
+from quakegrid.cli.views import demo_figure, hazard_curves, render, widths
 from quakegrid.clients import agent as agents
 from quakegrid.clients.drivers import DriverRequest
 from quakegrid.machine import local_services
@@ -97,7 +97,11 @@ def _run(settings: Settings, job_ini: Path, parent: int | None) -> int:
         print_report(report, "table")
         click.get_current_context().exit(report.exit_code)
     (job,) = report.jobs.values()
-    click.echo(f"job {job.job_id} complete in {report.duration_s:.1f} s; datastore {job.datastore}")
+    click.echo(
+        widths.paragraph(
+            f"job {job.job_id} complete in {report.duration_s:.1f} s; datastore {job.datastore}", 2
+        )
+    )
     return job.job_id
 
 

@@ -9,6 +9,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
+from quakegrid.cli.views import render
 from quakegrid.cli.views.run_report import RunReport
 from quakegrid.clients import drivers
 from quakegrid.clients.dbserver.client import DbClient
@@ -41,11 +42,11 @@ def export(job_id: int, folder: Path, exports: str) -> None:
     for path in report.exported:
         click.echo(f"exported: {path}")
     for line in report.not_exported:
-        click.echo(f"not exported: {line}", err=True)
+        render.say(f"not exported: {line}")
     if report.not_exported:
-        click.echo(f"to try again: quakegrid jobs export {job.id} {folder}", err=True)
+        render.say(f"to try again: quakegrid jobs export {job.id} {folder}")
     if report.error:
-        click.echo(f"quakegrid: {report.error}", err=True)
+        render.say(f"quakegrid: {report.error}")
     click.get_current_context().exit(report.exit_code)
 
 

@@ -170,8 +170,8 @@ def _print_change(time: datetime.datetime, job_id: int, what: str, job: Job | No
     about = f"  {job.user_name}: {job.description}" if job else ""
     if job and job.state_reason and what.endswith(job.state):
         about += f" ({job.state_reason})"
-    about = terminal_text.one_line(about)
-    click.echo(f"{render.cell(time)}  job {job_id} {what:<24}{about}".rstrip())
+    line = terminal_text.one_line(f"{render.cell(time)}  job {job_id} {what:<24}{about}".rstrip())
+    click.echo(widths.paragraph(line, len(render.cell(time)) + 2))
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)
@@ -180,7 +180,7 @@ def share(job_id: int) -> None:
     """Let all users see a complete calculation."""
     with closing(_client()) as database:
         job = database.jobs.share_job(own_job_id(database, job_id), database.user_name)
-    click.echo(f"job {job.id} is shared", err=True)
+    render.say(f"job {job.id} is shared")
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)
@@ -189,7 +189,7 @@ def unshare(job_id: int) -> None:
     """Take back what `share` did."""
     with closing(_client()) as database:
         job = database.jobs.unshare_job(own_job_id(database, job_id), database.user_name)
-    click.echo(f"job {job.id} is not shared", err=True)
+    render.say(f"job {job.id} is not shared")
 
 
 @jobs.command(context_settings=options.NEGATIVE_IDS)
@@ -235,7 +235,7 @@ def show(job_id: int, output: str) -> None:
     rows = job_card.facts(job, now_time, tuple(tag.name for tag in tags), stage)
     width = max(len(label) for label, _ in rows) + 2
     for label, text in rows:
-        click.echo(f"{label:<{width}}{terminal_text.one_line(text)}")
+        click.echo(widths.hanging(f"{label:<{width}}", terminal_text.one_line(text)))
 
 
 def _stage(settings: Settings, job_id: int) -> str:
@@ -321,8 +321,8 @@ def delete(job_id: int, yes: bool) -> None:
             whose = "" if is_own(database, job) else f" of {terminal_text.one_line(job.user_name)}"
             click.confirm(f"Delete job {job.id} ({about}){whose} and its files?", abort=True, err=True)
         files = database.jobs.delete_job_and_files(job.id, database.user_name)
-    click.echo(f"job {job.id} deleted", err=True)
+    render.say(f"job {job.id} deleted")
     for path in files.gone:
-        click.echo(f"removed: {path}", err=True)
+        render.say(f"removed: {path}")
     for path in files.left:
-        click.echo(f"soon removed, by the master's web service: {path}", err=True)
+        render.say(f"soon removed, by the master's web service: {path}")

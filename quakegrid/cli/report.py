@@ -175,7 +175,7 @@ def _title(found: JobReport) -> str:
 
 
 def _print_report(found: JobReport) -> None:
-    click.echo(f"{_title(found)}{', still executing' if found.is_running else ''}")
+    click.echo(widths.paragraph(f"{_title(found)}{', still executing' if found.is_running else ''}", 2))
     shares = (
         ("used", found.used_s),
         ("lost", found.lost_s),

@@ -18,6 +18,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
+from quakegrid.cli.views import render, widths
 from quakegrid.cli.views.run_report import JobResult, RunReport
 from quakegrid.settings.agent_limits import MAX_CORES_PER_WORKER
 
@@ -220,13 +221,11 @@ def print_left(report: RunReport, output: str, *, is_wanted: bool = False) -> No
     if report.exit_code == 128 + signal.SIGHUP:  # there is nothing any more to print to
         return
     if output == "json":
-        from quakegrid.cli.views import render  # noqa: PLC0415 - after the run
-
         render.print_json({"job_ids": list(report.jobs), "exit_code": report.exit_code})
     for job_id in report.jobs:
         if is_wanted and output != "json":
             click.echo(str(job_id))
-        click.echo(f"job {job_id} goes on; to follow it: quakegrid attach {job_id}", err=True)
+        render.say(f"job {job_id} goes on; to follow it: quakegrid attach {job_id}")
 
 
 def print_report(report: RunReport, output: str, *, is_known: bool = True) -> None:
@@ -237,50 +236,47 @@ def print_report(report: RunReport, output: str, *, is_known: bool = True) -> No
         output: table, json or quiet.
         is_known: the person can prove to the cluster who they are, so that hints for them are of use.
     """
-    from quakegrid.cli.views import render  # noqa: PLC0415 - after the run
-
     if output == "json":
         render.print_json({**render.plain(report), "jobs": list(report.jobs.values())})
     for job in report.jobs.values():
         if output == "quiet":
             click.echo(str(job.job_id))
         elif output == "table" and job.state == "complete":
-            _print_complete(job, report, render.print_table)
+            _print_complete(job, report)
             _print_next(job, report, is_known=is_known)
         if job.state != "complete":
             _print_incomplete(job)
     if report.not_exported:
         _print_not_exported(report)
     if report.error:
-        click.echo(f"quakegrid: {report.error}", err=True)
+        render.say(f"quakegrid: {report.error}")
 
 
 def _print_incomplete(job: JobResult) -> None:
     if job.state == "aborted":
-        click.echo(f"job {job.job_id} aborted" + (f": {job.error}" if job.error else ""), err=True)
+        render.say(f"job {job.job_id} aborted" + (f": {job.error}" if job.error else ""))
         return
-    from quakegrid.cli.views import widths  # noqa: PLC0415 - after the run
-
-    words = f"job {job.job_id} {job.state}: {job.error or 'see its log'}"
-    click.echo(widths.paragraph(words, 2), err=True)
-    click.echo(f"its log: quakegrid jobs logs {job.job_id}", err=True)
+    render.say(f"job {job.job_id} {job.state}: {job.error or 'see its log'}")
+    render.say(f"its log: quakegrid jobs logs {job.job_id}")
 
 
 def _print_not_exported(report: RunReport) -> None:
     jobs = " and ".join(f"job {job_id}" for job_id in report.jobs)
     count = len(report.not_exported)
-    click.echo(f"{jobs}: {count} output{'s' * (count > 1)} could not be exported", err=True)
+    render.say(f"{jobs}: {count} output{'s' * (count > 1)} could not be exported")
     for line in report.not_exported:
-        click.echo(f"  {line}", err=True)
+        render.say(f"  {line}")
     for job_id in report.jobs:
-        click.echo(f"to try again: quakegrid jobs export {job_id} DIR", err=True)
+        render.say(f"to try again: quakegrid jobs export {job_id} DIR")
 
 
-def _print_complete(job: JobResult, report: RunReport, print_table: Any) -> None:
-    click.echo(f"job {job.job_id} complete in {report.duration_s:.1f} s: {job.description}")
+def _print_complete(job: JobResult, report: RunReport) -> None:
+    click.echo(
+        widths.paragraph(f"job {job.job_id} complete in {report.duration_s:.1f} s: {job.description}", 2)
+    )
     click.echo(f"datastore: {job.datastore}")
     if job.outputs:
-        print_table([[row.id, row.name, row.ds_key] for row in job.outputs], ["id", "output", "key"])
+        render.print_table([[row.id, row.name, row.ds_key] for row in job.outputs], ["id", "output", "key"])
     for path in report.exported:
         click.echo(f"exported: {path}")
 
@@ -289,4 +285,4 @@ def _print_next(job: JobResult, report: RunReport, *, is_known: bool) -> None:
     if report.not_exported or not is_known:
         return
     hint = f"next: quakegrid jobs show {job.job_id}"
-    click.echo(hint if report.exported else f"{hint}, quakegrid jobs export {job.job_id} DIR", err=True)
+    render.say(hint if report.exported else f"{hint}, quakegrid jobs export {job.job_id} DIR")

@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import click
 
 from quakegrid import errors, health
 from quakegrid.cli import options
-from quakegrid.cli.views import live, render
+from quakegrid.cli.views import live, render, widths
 from quakegrid.clients import broker as fleet
 from quakegrid.doctor import web_door
 from quakegrid.doctor.checks.web_checks import WebDoor
@@ -133,13 +133,12 @@ def status(watch: bool, output: str) -> None:
     _print(settings, output, services, found)
     told = [service.trouble for service in services if service.trouble]
     for line in told or ([trouble] if trouble else []):
-        click.echo(line, err=True)
+        render.say(line)
     if not _is_up(settings, services, found):
         if settings.credential is None:
-            click.echo(
+            render.say(
                 "QuakeGrid is not running, or not all of it; "
-                f"{installation.start_words(settings.dbserver_host)} starts what is missing",
-                err=True,
+                f"{installation.start_words(settings.dbserver_host)} starts what is missing"
             )
         click.get_current_context().exit(errors.EXIT_UNREACHABLE)
 
@@ -161,15 +160,21 @@ def service_statuses(settings: Settings) -> list[ServiceStatus]:
         return []
     records = local_services.running(settings)
     troubles = health.troubles(settings, records)
-    names = [name for name in service_files.ALL_SERVICES if name in records or _belongs_here(name, settings)]
+    wanted = _wanted(settings, records)
+    names = [name for name in service_files.ALL_SERVICES if name in records or name in wanted]
     return [_service_status(name, records.get(name), troubles.get(name, "")) for name in names]
 
 
-def _belongs_here(service: str, settings: Settings) -> bool:
-    """Whether a service that does not run should: a node has an agent, and only a master has the others."""
-    if service == "agent":
-        return True
-    return own_addresses.is_own(settings.dbserver_host) and (service != "web" or settings.web_port > 0)
+def _wanted(settings: Settings, running: Collection[str]) -> set[str]:
+    """The services that should run here: a node has an agent, and only a master has the others.
+
+    Whether this machine is the master may be a question to a name server: it is asked once, and only if a
+    service of the master does not run here.
+    """
+    of_node = {"agent"}
+    of_master = set(service_files.ALL_SERVICES) - ({"web"} if settings.web_port <= 0 else set())
+    is_whole = of_master - of_node <= set(running)
+    return of_master if is_whole or own_addresses.is_own(settings.dbserver_host) else of_node
 
 
 def _service_status(service: str, record: service_files.ServiceFile | None, trouble: str) -> ServiceStatus:
@@ -268,7 +273,7 @@ def _print(
     if settings.credential is None:
         render.print_listing(output, services, SERVICE_COLUMNS, spare=("version", "since_time"))
         if output == "table" and (door := _web_door(settings, services)) is not None:
-            click.echo(f"web pages: {door.words}")
+            click.echo(widths.hanging("web pages: ", door.words))
     if found is None or output == "quiet":
         return
     if settings.credential is None:
@@ -325,16 +330,28 @@ def _print_waits(found: fleet.FleetStatus) -> None:
     waiting = [session for session in found.sessions if session.wait_reason]
     for session in waiting[:MOST_WAITS]:
         jobs = ", ".join(f"job {job_id}" for job_id in session.job_ids[:MOST_WAITS])
-        click.echo(terminal_text.one_line(f"{jobs} waits: {session.wait_reason}"))
+        click.echo(widths.paragraph(terminal_text.one_line(f"{jobs} waits: {session.wait_reason}"), 2))
     if len(waiting) > MOST_WAITS:
         click.echo(f"{len(waiting) - MOST_WAITS} more wait likewise")
+
+
+def _print_troubles(found: fleet.FleetStatus) -> None:
+    """Why nodes are not up, whole; at most some of them."""
+    down = [node for node in found.nodes if not node.is_up and node.state]
+    for node in down[:MOST_WAITS]:
+        click.echo(widths.paragraph(f"node {node.node or node.host} is not up: {node.state}", 2))
+    if len(down) > MOST_WAITS:
+        click.echo(f"{len(down) - MOST_WAITS} more are not up")
 
 
 def print_nodes(output: str, found: fleet.FleetStatus) -> None:
     """Print the nodes of the fleet."""
     render.print_listing(output, found.nodes, NODE_COLUMNS, cut="state")
+    if output == "table" and widths.of_output() is not None:  # the table has cut what is to be checked
+        _print_troubles(found)
     for node in found.nodes if output == "table" else ():
         for left_out in node.left_out:
             jobs = [f"job {job_id}" for job_id in left_out.job_ids] or [f"session {left_out.session_id}"]
             reasons = ", ".join(left_out.differences)
-            click.echo(f"node {node.node or node.host} is left out of {', '.join(jobs)}: {reasons}")
+            line = f"node {node.node or node.host} is left out of {', '.join(jobs)}: {reasons}"
+            click.echo(widths.paragraph(line, 2))

@@ -83,6 +83,8 @@ class AgentStatus:
     is_watched: bool
     # "certificate" or "authkey"; empty for an older agent.
     proof: str = ""
+    # Of the agent's process.
+    instance_id: str = ""
 
 
 class AgentClient:
@@ -187,4 +189,5 @@ def read_status(status: nodes_pb2.AgentStatus) -> AgentStatus:
         master=status.master,
         is_watched=status.is_watched,
         proof=PROOFS.get(status.proof_kind, ""),
+        instance_id=status.instance_id,
     )

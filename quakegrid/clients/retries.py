@@ -1,9 +1,15 @@
-"""Which calls are sent again: after transient failures, for a limited time, with the same request id."""
+"""Which calls are sent again: after transient failures, for a limited time, with the same request id.
+
+Streams that are followed for ever are opened again after any failure.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from collections.abc import AsyncIterable, Callable
+from typing import TypeVar
 
 import grpc
 
@@ -12,6 +18,9 @@ from quakegrid.transport import grpc_channels
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+# Between the streams that are followed, one after the other.
+FIRST_STREAM_PAUSE_S, LONGEST_STREAM_PAUSE_S = 0.1, 5.0
+Response = TypeVar("Response")
 # RESOURCE_EXHAUSTED is a full disk: nothing was written. gRPC means messages that are too large by it, too.
 _TRANSIENT = frozenset({*grpc_channels.NO_ANSWER, grpc_channels.NOT_NOW, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
@@ -54,3 +63,28 @@ class Retries:
             return False
         time.sleep(pause_s)
         return True
+
+
+async def follow(
+    open_stream: Callable[[], AsyncIterable[Response]],
+    take: Callable[[Response], None],
+    lose: Callable[[grpc.RpcError | None], None],
+) -> None:
+    """Take what comes on a stream, and open another when it ends, until cancelled.
+
+    Args:
+        open_stream: opens it.
+        take: called with each response.
+        lose: called at each end, with what gRPC says, None for an end in order.
+    """
+    pauses = Backoff(FIRST_STREAM_PAUSE_S, LONGEST_STREAM_PAUSE_S)
+    while True:
+        failure = None
+        try:
+            async for response in open_stream():
+                pauses.reset()
+                take(response)
+        except grpc.RpcError as exc:
+            failure = exc
+        lose(failure)
+        await asyncio.sleep(pauses.next_s())

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # What a calculation is called, and where its files were: this changes no result. The contents of inputs are
-# compared by themselves.
+# compared by themselves, but those of the job file are the parameters.
 OWN = frozenset({"base_path", "description", "export_dir", "exports", "hdf5path", "inputs", "job_ini"})
 
-
-# In place of the contents of an input that is not there any more, or not what was read.
-UNKNOWN = frozenset({"gone", "changed since the calculation began"})
+# In place of the contents of an input: it is not there any more, its reader may not read it, the disk gave an
+# error, or it is not what was read.
+GONE, FORBIDDEN, UNREADABLE = "gone", "no permission to read it", "cannot be read"
+CHANGED = "changed since the calculation began"
+UNKNOWN = frozenset({GONE, FORBIDDEN, UNREADABLE, CHANGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def differing(left: Mapping[str, str], right: Mapping[str, str]) -> list[Paramet
 def differing_inputs(left: Mapping[str, str], right: Mapping[str, str]) -> list[ParameterDifference]:
     """The inputs whose contents differ, by name.
 
-    What has gone or was changed on both sides is among them: nobody knows whether it was the same.
+    What is unknown on both sides is among them: nobody knows whether it was the same.
 
     Args:
         left: name of a file to its contents in few characters, of one calculation.

@@ -116,7 +116,12 @@ class CredentialFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One machine as a process of ours sees it; `NO_LIMIT` where there is none."""
+    """One machine as a process of ours sees it; `NO_LIMIT` where there is none.
+
+    `machine` is the same for all processes on one machine, except in containers with systemd, where services
+    and people see different ids of the boot. `instance_id` is of the agent that tells this, or of the agent
+    of the machine where the doctor runs; empty if there is none, or an older one.
+    """
 
     node: str = ""
     machine: str = ""
@@ -149,6 +154,7 @@ class NodeFacts:
     is_root: bool = False
     accounts: tuple[AccountFacts, ...] = ()
     people: PeopleFacts = PeopleFacts()
+    instance_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

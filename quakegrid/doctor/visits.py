@@ -65,6 +65,7 @@ def examine_cluster(settings: Settings, on_progress: Progress) -> list[Finding]:
         asked = _ask_about_people(settings)
         errand = Errand(settings.shared_dir, name, known.lane_ports, _names(settings, asked))
         master = gathering.Gatherer(settings).gather(0, errand, is_master=True)
+        master = replace(master, instance_id=_own_agent(settings))
         named = dict.fromkeys((item.host for item in settings.agent_host_cores), "")
         visits = visit_all(settings, named | dict(known.addresses), errand, on_progress)
     return cluster_checks.check_cluster(master, visits, shared, asked)
@@ -85,6 +86,16 @@ def examine_here(settings: Settings) -> list[Finding]:
             *(_check_membership(settings, facts.node) if found.facts else ()),
         ]
     )
+
+
+def _own_agent(settings: Settings) -> str:
+    """The instance id of this machine's agent; empty if it does not answer soon."""
+    port = PortFacts("agent", agents.local_host(settings), agents.local_settings(settings).agent_port)
+    if not settings.proof or probes.look_at_port(port, settings.proof) is not PortState.OPEN:
+        return ""
+    with closing(agents.local_client(settings)) as agent, contextlib.suppress(errors.QuakeGridError):
+        return agent.status().instance_id
+    return ""
 
 
 def _check_membership(settings: Settings, label: str) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from quakegrid.install.steps import (
     Step,
     WriteFile,
 )
-from quakegrid.settings import authkeys, installation
+from quakegrid.settings import authkeys, installation, reader
 from quakegrid.settings.config import LOOPBACK, MIN_AUTHKEY_LENGTH
 
 STATE_DIR = installation.STATE_DIR
@@ -328,8 +328,8 @@ def _value(choice: Choice, text: str, section: str, key: str) -> str:
     try:
         return config_text.read_value(text, section, key)
     except configparser.Error as exc:
-        reason = " ".join(str(exc).split())
-        raise SettingsError(f"{choice.config} is not a valid configuration file: {reason}") from exc
+        words = reader.trouble_of(exc)
+        raise SettingsError(f"{choice.config} is not a valid configuration file: {words}") from None
 
 
 def _public_file(path: Path, content: str, mode: int = 0o644) -> WriteFile:

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iter
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from quakegrid import errors
 
@@ -209,6 +210,28 @@ class Port:
         for end in done:
             await end
         await terminated  # it ends when the calls have ended that `stop` lets go on
+
+
+class Health:
+    """What a port answers to who asks whether the service and its parts serve, by gRPC's own protocol.
+
+    Args:
+        services: full names of the gRPC services of the port.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._names = ("", *services)
+        self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Let a server answer."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def tell(self, *, is_serving: bool) -> None:
+        """Answer so from now on, and tell those who watch."""
+        status = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self._servicer.set(name, status.SERVING if is_serving else status.NOT_SERVING)
 
 
 def _look_at(ended: asyncio.Future[Any]) -> None:

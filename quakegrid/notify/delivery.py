@@ -112,6 +112,9 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def _try(url: str, document: bytes, *, is_guarded: bool) -> tuple[str, bool]:
     """One try: what went wrong, and whether another one may help."""
     headers = {"Content-Type": "application/json", "User-Agent": f"quakegrid/{__version__}"}
+    url, login = targets.split_login(url)
+    if login:
+        headers["Authorization"] = login
     request = urllib.request.Request(url, document, headers, method="POST")  # noqa: S310 - checked: HTTP only
     make = outside.opener if is_guarded else urllib.request.build_opener
     try:

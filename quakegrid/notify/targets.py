@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from base64 import b64encode
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from quakegrid import errors
 
@@ -31,9 +32,22 @@ def check(target: str) -> str:
             is_complete = bool(parts.hostname) and parts.port != 0
         except ValueError:
             is_complete = False
-        if not is_complete or any(char.isspace() for char in target):
+        if not is_complete or any(char.isspace() or not char.isprintable() for char in target):
             raise errors.UsageError(f"{described(target)} is no URL; give https://host/path")
     return target
+
+
+def split_login(url: str) -> tuple[str, str]:
+    """A URL without the name and password in it, and these as the header of HTTP that has them, or empty.
+
+    Args:
+        url: checked.
+    """
+    parts = urlsplit(url)
+    login, mark, place = parts.netloc.rpartition("@")
+    if not mark:
+        return url, ""
+    return parts._replace(netloc=place).geturl(), f"Basic {b64encode(unquote_to_bytes(login)).decode()}"
 
 
 def described(target: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import datetime
 import math
+import re
 from urllib.parse import urlsplit
 
 from quakegrid.settings.hosts import HostCores
@@ -14,6 +15,11 @@ MAX_RETENTION_DAYS = 36_500
 MIN_RETENTION_MB = 10
 MAX_RETENTION_MB = 1 << 32
 MAX_PORT = 65535
+# A scheme, perhaps a name and a password, a host and perhaps its port, and what follows.
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^/?#\s]*@)?(?P<host>[A-Za-z0-9.-]*(?::\d+)?)(?P<rest>(?:[/?#\s].*)?)",
+    re.DOTALL,
+)
 PLACEMENTS = ("spread", "pack")
 RESUMES = ("auto", "ask", "never")
 
@@ -164,12 +170,32 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+class HiddenError(ValueError):
+    """A value that may hold a secret is not allowed; `str()` is what may be shown of it."""
+
+
 def web_address(text: str) -> str:
-    """A URL of HTTP with a host; empty for none."""
-    parts = urlsplit(text)
-    if text and (parts.scheme not in ("http", "https") or not parts.hostname or len(text.split()) != 1):
-        raise ValueError(text)
+    """A URL of HTTP with a host; empty for none.
+
+    Raises:
+        HiddenError: it is none. It may hold a password, or a path that only its owner knows.
+    """
+    try:
+        parts = urlsplit(text)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if text and not (is_whole and len(text.split()) == 1):
+        raise HiddenError(_without_secrets(text))
     return text
+
+
+def _without_secrets(text: str) -> str:
+    """Scheme and host of what was meant as a URL, as far as it can be told from a secret."""
+    found = _URL.fullmatch(text)
+    if found is None or "@" in found["rest"]:  # a password may hold a slash
+        return f"{found['scheme']}://…" if found else "…"
+    return f"{found['scheme']}://{found['host']}{'/…' if found['rest'] else ''}"
 
 
 def host_names(text: str) -> tuple[str, ...]:

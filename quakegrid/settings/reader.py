@@ -48,8 +48,8 @@ class Reader:
         try:
             parser.read_string(text, source=str(path))
         except configparser.Error as exc:
-            reason = " ".join(str(exc).split())
-            raise SettingsError(f"{path} is not a valid configuration file: {reason}") from exc
+            # Not with its cause: that has whole lines of the file, which may hold a key or a password.
+            raise SettingsError(f"{path} is not a valid configuration file: {trouble_of(exc)}") from None
         self.found.append(path)
         for section in parser.sections():
             for key, value in parser.items(section):
@@ -70,8 +70,9 @@ class Reader:
         value, path = self.values[section, key]
         try:
             return convert(value)
-        except (ValueError, OverflowError):
-            message = f"{path}: [{section}] {key} = {value!r} is not allowed; give {allowed}"
+        except (ValueError, OverflowError) as exc:
+            shown = str(exc) if isinstance(exc, conversions.HiddenError) else repr(value)
+            message = f"{path}: [{section}] {key} = {shown} is not allowed; give {allowed}"
             raise SettingsError(message) from None
 
     def path_of(self, section: str, key: str) -> Path | None:
@@ -95,6 +96,20 @@ class Reader:
     def port(self, section: str, key: str, default: int) -> int:
         """A TCP port."""
         return self.parse(section, key, default, conversions.port, "a TCP port, 1 to 65535")
+
+
+def trouble_of(exc: configparser.Error) -> str:
+    """What is wrong with a file, without what stands there: it may be a key or a password.
+
+    Args:
+        exc: what reading it raised.
+    """
+    if isinstance(exc, configparser.MissingSectionHeaderError):
+        return f"line {exc.lineno} stands before any [section]"
+    if isinstance(exc, configparser.ParsingError):
+        numbers = [number for number, _line in exc.errors] or [getattr(exc, "lineno", 0)]
+        return f"no `key = value` and no [section] in line {', '.join(map(str, numbers))}"
+    return " ".join(str(exc).split())
 
 
 def _how_to_read(exc: OSError | UnicodeDecodeError) -> str:

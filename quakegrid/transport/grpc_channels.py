@@ -64,21 +64,6 @@ NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, *OUT_OF_TIME)
 NOT_NOW = grpc.StatusCode.ABORTED
 # In gRPC's own words: "Received message larger than max (… vs. …)", also "Sent message …".
 _TOO_LARGE = "message larger than max"
-# Parts of gRPC's words by which a cause is known, the first one that is there, and what people read.
-_CAUSES = {
-    "Connection refused": "nothing listens there",
-    "No route to host": "no way there",
-    "Network is unreachable": "no way there",
-    "resolution failed": "its name is not known",
-    "errors resolving": "its name is not known",
-    "handshake": "another authkey, or another clock",
-    "CERTIFICATE": "another authkey, or another clock",
-    "reset by peer": "the connection broke",
-    "Socket closed": "the connection broke",
-    "Timeout": "no answer",
-    "timeout": "no answer",
-    "FD Shutdown": "no answer",
-}
 _BY_CODE: dict[grpc.StatusCode, type[errors.QuakeGridError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.StateError,
@@ -144,6 +129,27 @@ def open_aio_channel(address: str, proof: Proof, node: str = "") -> grpc.aio.Cha
     return grpc.aio.secure_channel(address, credentials.channel_credentials(proof), options=options)
 
 
+def bind(server: grpc.aio.Server, address: str, proof: Proof, words: tuple[str, str]) -> int:
+    """Let a server listen at an address, behind mutual TLS; returns the port.
+
+    Args:
+        server: is not started.
+        address: `host:port`; port 0 is any free one.
+        proof: the authkey, or a certificate that we were given.
+        words: the service, and the settings that choose the address, for people.
+    Raises:
+        QuakeGridError: the port is in use, or the address is not ours.
+    """
+    try:
+        return server.add_secure_port(address, credentials.server_credentials(proof))
+    except RuntimeError:
+        what, keys = words
+        raise errors.QuakeGridError(
+            f"the {what} cannot listen on {address}: the port is in use or the address is not ours; "
+            f"see {keys} in openquake.cfg"
+        ) from None
+
+
 def _options(node: str) -> tuple[tuple[str, Any], ...]:
     """Options of a channel, with the name that the certificate of the server must have."""
     name = principals.node_dns_name(node) if node else principals.PEER_NAME
@@ -199,15 +205,6 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
         )
     kind = errors.BY_REASON.get(error_details.reason_of(exc)) or _BY_CODE.get(code, errors.QuakeGridError)
     return kind(details or f"the {what} at {address} answered {code.name}")
-
-
-def cause_of(details: str) -> str:
-    """Why a call did not reach a service, in few words: those of gRPC name descriptors, and no causes.
-
-    Args:
-        details: of the failure; a service's own words stay as they are.
-    """
-    return next((words for sign, words in _CAUSES.items() if sign in details), details.partition("\n")[0])
 
 
 def is_too_large(exc: grpc.RpcError) -> bool:

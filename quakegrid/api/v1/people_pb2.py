@@ -26,17 +26,17 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dquakegrid/api/v1/people.proto\x12\x10quakegrid.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x02\n\nCredential\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x04role\x18\x03 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12.\n\nissue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0frevocation_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06issuer\x18\x07 \x01(\t\x12\x0f\n\x07\x63luster\x18\x08 \x01(\t\"\x0f\n\rWhoAmIRequest\",\n\x0eWhoAmIResponse\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xb5\x01\n\x16IssueCredentialRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12\'\n\x04life\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0epublic_key_pem\x18\x04 \x01(\x0c\x12\x0f\n\x07is_only\x18\x05 \x01(\x08\x12\x0f\n\x07\x63luster\x18\x06 \x01(\t\"t\n\x17IssueCredentialResponse\x12\x30\n\ncredential\x18\x01 \x01(\x0b\x32\x1c.quakegrid.api.v1.Credential\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x03 \x01(\x0c\"\x18\n\x16ListCredentialsRequest\"\x89\x01\n\x17ListCredentialsResponse\x12\x31\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.Credential\x12;\n\x10password_holders\x18\xac\x02 \x03(\x0b\x32 .quakegrid.api.v1.PasswordHolder\"\x90\x01\n\x0ePasswordHolder\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12+\n\x04role\x18\xad\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12\x30\n\x0b\x63hange_time\x18\xae\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x07\x63hanger\x18\xaf\x02 \x01(\t\"4\n\x18RevokeCredentialsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"{\n\x19RevokeCredentialsResponse\x12-\n\x07revoked\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.Credential\x12\x15\n\x0chad_password\x18\xac\x02 \x01(\x08\x12\x18\n\x0fweb_token_count\x18\xad\x02 \x01(\x05\",\n\x12RenewDriverRequest\x12\x16\n\x0epublic_key_pem\x18n \x01(\x0c\">\n\x13RenewDriverResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18n \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18o \x01(\x0c\"\x19\n\x17WatchCredentialsRequest\"W\n\x18WatchCredentialsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x17\n\x0eshut_out_nodes\x18\xd2\x01 \x03(\t\x12\x15\n\x0cshut_out_ids\x18\xd3\x01 \x03(\t\"\xd7\x02\n\x08WebToken\x12\x0b\n\x02id\x18\xac\x02 \x01(\t\x12-\n\x04kind\x18\xad\x02 \x01(\x0e\x32\x1e.quakegrid.api.v1.WebTokenKind\x12\r\n\x04name\x18\xae\x02 \x01(\t\x12+\n\x04role\x18\xaf\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12\x0e\n\x05label\x18\xb0\x02 \x01(\t\x12/\n\nissue_time\x18\xb1\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08\x65nd_time\x18\xb2\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08use_time\x18\xb3\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0frevocation_time\x18\xb4\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x15\x43reateWebTokenRequest\x12\x0e\n\x05label\x18\xac\x02 \x01(\t\x12(\n\x04life\x18\xad\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\ris_single_use\x18\xae\x02 \x01(\x08\x12\x12\n\tuser_name\x18\xaf\x02 \x01(\t\"S\n\x16\x43reateWebTokenResponse\x12\x0e\n\x05token\x18\xac\x02 \x01(\t\x12)\n\x04made\x18\xad\x02 \x01(\x0b\x32\x1a.quakegrid.api.v1.WebToken\"\x16\n\x14ListWebTokensRequest\"D\n\x15ListWebTokensResponse\x12+\n\x06tokens\x18\xac\x02 \x03(\x0b\x32\x1a.quakegrid.api.v1.WebToken\"$\n\x15RevokeWebTokenRequest\x12\x0b\n\x02id\x18\xac\x02 \x01(\t\"F\n\x16RevokeWebTokenResponse\x12,\n\x07revoked\x18\xac\x02 \x01(\x0b\x32\x1a.quakegrid.api.v1.WebToken\"c\n\x12SetPasswordRequest\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12\x11\n\x08password\x18\xad\x02 \x01(\t\x12+\n\x04role\x18\xae\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\"B\n\x13SetPasswordResponse\x12+\n\x04role\x18\xac\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole*p\n\nPersonRole\x12\x1b\n\x17PERSON_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10PERSON_ROLE_USER\x10\x01\x12\x18\n\x14PERSON_ROLE_OPERATOR\x10\x02\x12\x15\n\x11PERSON_ROLE_ADMIN\x10\x03*}\n\x0cWebTokenKind\x12\x1e\n\x1aWEB_TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14WEB_TOKEN_KIND_TOKEN\x10\x01\x12\x17\n\x13WEB_TOKEN_KIND_LINK\x10\x02\x12\x1a\n\x16WEB_TOKEN_KIND_SESSION\x10\x03\x32\xe4\x07\n\x06People\x12K\n\x06WhoAmI\x12\x1f.quakegrid.api.v1.WhoAmIRequest\x1a .quakegrid.api.v1.WhoAmIResponse\x12\x66\n\x0fIssueCredential\x12(.quakegrid.api.v1.IssueCredentialRequest\x1a).quakegrid.api.v1.IssueCredentialResponse\x12\x66\n\x0fListCredentials\x12(.quakegrid.api.v1.ListCredentialsRequest\x1a).quakegrid.api.v1.ListCredentialsResponse\x12l\n\x11RevokeCredentials\x12*.quakegrid.api.v1.RevokeCredentialsRequest\x1a+.quakegrid.api.v1.RevokeCredentialsResponse\x12k\n\x10WatchCredentials\x12).quakegrid.api.v1.WatchCredentialsRequest\x1a*.quakegrid.api.v1.WatchCredentialsResponse0\x01\x12Z\n\x0bRenewDriver\x12$.quakegrid.api.v1.RenewDriverRequest\x1a%.quakegrid.api.v1.RenewDriverResponse\x12\x63\n\x0e\x43reateWebToken\x12\'.quakegrid.api.v1.CreateWebTokenRequest\x1a(.quakegrid.api.v1.CreateWebTokenResponse\x12`\n\rListWebTokens\x12&.quakegrid.api.v1.ListWebTokensRequest\x1a\'.quakegrid.api.v1.ListWebTokensResponse\x12\x63\n\x0eRevokeWebToken\x12\'.quakegrid.api.v1.RevokeWebTokenRequest\x1a(.quakegrid.api.v1.RevokeWebTokenResponse\x12Z\n\x0bSetPassword\x12$.quakegrid.api.v1.SetPasswordRequest\x1a%.quakegrid.api.v1.SetPasswordResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dquakegrid/api/v1/people.proto\x12\x10quakegrid.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x02\n\nCredential\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x04role\x18\x03 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12.\n\nissue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0frevocation_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06issuer\x18\x07 \x01(\t\x12\x0f\n\x07\x63luster\x18\x08 \x01(\t\"\x0f\n\rWhoAmIRequest\",\n\x0eWhoAmIResponse\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xb5\x01\n\x16IssueCredentialRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12\'\n\x04life\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0epublic_key_pem\x18\x04 \x01(\x0c\x12\x0f\n\x07is_only\x18\x05 \x01(\x08\x12\x0f\n\x07\x63luster\x18\x06 \x01(\t\"\x8e\x01\n\x17IssueCredentialResponse\x12\x30\n\ncredential\x18\x01 \x01(\x0b\x32\x1c.quakegrid.api.v1.Credential\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x03 \x01(\x0c\x12\x18\n\x10node_token_count\x18\x04 \x01(\x05\"\x18\n\x16ListCredentialsRequest\"\x89\x01\n\x17ListCredentialsResponse\x12\x31\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.Credential\x12;\n\x10password_holders\x18\xac\x02 \x03(\x0b\x32 .quakegrid.api.v1.PasswordHolder\"\x90\x01\n\x0ePasswordHolder\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12+\n\x04role\x18\xad\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12\x30\n\x0b\x63hange_time\x18\xae\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x07\x63hanger\x18\xaf\x02 \x01(\t\"4\n\x18RevokeCredentialsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x96\x01\n\x19RevokeCredentialsResponse\x12-\n\x07revoked\x18\x01 \x03(\x0b\x32\x1c.quakegrid.api.v1.Credential\x12\x15\n\x0chad_password\x18\xac\x02 \x01(\x08\x12\x18\n\x0fweb_token_count\x18\xad\x02 \x01(\x05\x12\x19\n\x10node_token_count\x18\xae\x02 \x01(\x05\",\n\x12RenewDriverRequest\x12\x16\n\x0epublic_key_pem\x18n \x01(\x0c\">\n\x13RenewDriverResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18n \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18o \x01(\x0c\"\x19\n\x17WatchCredentialsRequest\"W\n\x18WatchCredentialsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x17\n\x0eshut_out_nodes\x18\xd2\x01 \x03(\t\x12\x15\n\x0cshut_out_ids\x18\xd3\x01 \x03(\t\"\xd7\x02\n\x08WebToken\x12\x0b\n\x02id\x18\xac\x02 \x01(\t\x12-\n\x04kind\x18\xad\x02 \x01(\x0e\x32\x1e.quakegrid.api.v1.WebTokenKind\x12\r\n\x04name\x18\xae\x02 \x01(\t\x12+\n\x04role\x18\xaf\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\x12\x0e\n\x05label\x18\xb0\x02 \x01(\t\x12/\n\nissue_time\x18\xb1\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08\x65nd_time\x18\xb2\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08use_time\x18\xb3\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0frevocation_time\x18\xb4\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x15\x43reateWebTokenRequest\x12\x0e\n\x05label\x18\xac\x02 \x01(\t\x12(\n\x04life\x18\xad\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\ris_single_use\x18\xae\x02 \x01(\x08\x12\x12\n\tuser_name\x18\xaf\x02 \x01(\t\"S\n\x16\x43reateWebTokenResponse\x12\x0e\n\x05token\x18\xac\x02 \x01(\t\x12)\n\x04made\x18\xad\x02 \x01(\x0b\x32\x1a.quakegrid.api.v1.WebToken\"\x16\n\x14ListWebTokensRequest\"D\n\x15ListWebTokensResponse\x12+\n\x06tokens\x18\xac\x02 \x03(\x0b\x32\x1a.quakegrid.api.v1.WebToken\"$\n\x15RevokeWebTokenRequest\x12\x0b\n\x02id\x18\xac\x02 \x01(\t\"F\n\x16RevokeWebTokenResponse\x12,\n\x07revoked\x18\xac\x02 \x01(\x0b\x32\x1a.quakegrid.api.v1.WebToken\"c\n\x12SetPasswordRequest\x12\r\n\x04name\x18\xac\x02 \x01(\t\x12\x11\n\x08password\x18\xad\x02 \x01(\t\x12+\n\x04role\x18\xae\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole\"B\n\x13SetPasswordResponse\x12+\n\x04role\x18\xac\x02 \x01(\x0e\x32\x1c.quakegrid.api.v1.PersonRole*p\n\nPersonRole\x12\x1b\n\x17PERSON_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10PERSON_ROLE_USER\x10\x01\x12\x18\n\x14PERSON_ROLE_OPERATOR\x10\x02\x12\x15\n\x11PERSON_ROLE_ADMIN\x10\x03*}\n\x0cWebTokenKind\x12\x1e\n\x1aWEB_TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14WEB_TOKEN_KIND_TOKEN\x10\x01\x12\x17\n\x13WEB_TOKEN_KIND_LINK\x10\x02\x12\x1a\n\x16WEB_TOKEN_KIND_SESSION\x10\x03\x32\xe4\x07\n\x06People\x12K\n\x06WhoAmI\x12\x1f.quakegrid.api.v1.WhoAmIRequest\x1a .quakegrid.api.v1.WhoAmIResponse\x12\x66\n\x0fIssueCredential\x12(.quakegrid.api.v1.IssueCredentialRequest\x1a).quakegrid.api.v1.IssueCredentialResponse\x12\x66\n\x0fListCredentials\x12(.quakegrid.api.v1.ListCredentialsRequest\x1a).quakegrid.api.v1.ListCredentialsResponse\x12l\n\x11RevokeCredentials\x12*.quakegrid.api.v1.RevokeCredentialsRequest\x1a+.quakegrid.api.v1.RevokeCredentialsResponse\x12k\n\x10WatchCredentials\x12).quakegrid.api.v1.WatchCredentialsRequest\x1a*.quakegrid.api.v1.WatchCredentialsResponse0\x01\x12Z\n\x0bRenewDriver\x12$.quakegrid.api.v1.RenewDriverRequest\x1a%.quakegrid.api.v1.RenewDriverResponse\x12\x63\n\x0e\x43reateWebToken\x12\'.quakegrid.api.v1.CreateWebTokenRequest\x1a(.quakegrid.api.v1.CreateWebTokenResponse\x12`\n\rListWebTokens\x12&.quakegrid.api.v1.ListWebTokensRequest\x1a\'.quakegrid.api.v1.ListWebTokensResponse\x12\x63\n\x0eRevokeWebToken\x12\'.quakegrid.api.v1.RevokeWebTokenRequest\x1a(.quakegrid.api.v1.RevokeWebTokenResponse\x12Z\n\x0bSetPassword\x12$.quakegrid.api.v1.SetPasswordRequest\x1a%.quakegrid.api.v1.SetPasswordResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.api.v1.people_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PERSONROLE']._serialized_start=2395
-  _globals['_PERSONROLE']._serialized_end=2507
-  _globals['_WEBTOKENKIND']._serialized_start=2509
-  _globals['_WEBTOKENKIND']._serialized_end=2634
+  _globals['_PERSONROLE']._serialized_start=2450
+  _globals['_PERSONROLE']._serialized_end=2562
+  _globals['_WEBTOKENKIND']._serialized_start=2564
+  _globals['_WEBTOKENKIND']._serialized_end=2689
   _globals['_CREDENTIAL']._serialized_start=117
   _globals['_CREDENTIAL']._serialized_end=379
   _globals['_WHOAMIREQUEST']._serialized_start=381
@@ -45,44 +45,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WHOAMIRESPONSE']._serialized_end=442
   _globals['_ISSUECREDENTIALREQUEST']._serialized_start=445
   _globals['_ISSUECREDENTIALREQUEST']._serialized_end=626
-  _globals['_ISSUECREDENTIALRESPONSE']._serialized_start=628
-  _globals['_ISSUECREDENTIALRESPONSE']._serialized_end=744
-  _globals['_LISTCREDENTIALSREQUEST']._serialized_start=746
-  _globals['_LISTCREDENTIALSREQUEST']._serialized_end=770
-  _globals['_LISTCREDENTIALSRESPONSE']._serialized_start=773
-  _globals['_LISTCREDENTIALSRESPONSE']._serialized_end=910
-  _globals['_PASSWORDHOLDER']._serialized_start=913
-  _globals['_PASSWORDHOLDER']._serialized_end=1057
-  _globals['_REVOKECREDENTIALSREQUEST']._serialized_start=1059
-  _globals['_REVOKECREDENTIALSREQUEST']._serialized_end=1111
-  _globals['_REVOKECREDENTIALSRESPONSE']._serialized_start=1113
-  _globals['_REVOKECREDENTIALSRESPONSE']._serialized_end=1236
-  _globals['_RENEWDRIVERREQUEST']._serialized_start=1238
-  _globals['_RENEWDRIVERREQUEST']._serialized_end=1282
-  _globals['_RENEWDRIVERRESPONSE']._serialized_start=1284
-  _globals['_RENEWDRIVERRESPONSE']._serialized_end=1346
-  _globals['_WATCHCREDENTIALSREQUEST']._serialized_start=1348
-  _globals['_WATCHCREDENTIALSREQUEST']._serialized_end=1373
-  _globals['_WATCHCREDENTIALSRESPONSE']._serialized_start=1375
-  _globals['_WATCHCREDENTIALSRESPONSE']._serialized_end=1462
-  _globals['_WEBTOKEN']._serialized_start=1465
-  _globals['_WEBTOKEN']._serialized_end=1808
-  _globals['_CREATEWEBTOKENREQUEST']._serialized_start=1810
-  _globals['_CREATEWEBTOKENREQUEST']._serialized_end=1935
-  _globals['_CREATEWEBTOKENRESPONSE']._serialized_start=1937
-  _globals['_CREATEWEBTOKENRESPONSE']._serialized_end=2020
-  _globals['_LISTWEBTOKENSREQUEST']._serialized_start=2022
-  _globals['_LISTWEBTOKENSREQUEST']._serialized_end=2044
-  _globals['_LISTWEBTOKENSRESPONSE']._serialized_start=2046
-  _globals['_LISTWEBTOKENSRESPONSE']._serialized_end=2114
-  _globals['_REVOKEWEBTOKENREQUEST']._serialized_start=2116
-  _globals['_REVOKEWEBTOKENREQUEST']._serialized_end=2152
-  _globals['_REVOKEWEBTOKENRESPONSE']._serialized_start=2154
-  _globals['_REVOKEWEBTOKENRESPONSE']._serialized_end=2224
-  _globals['_SETPASSWORDREQUEST']._serialized_start=2226
-  _globals['_SETPASSWORDREQUEST']._serialized_end=2325
-  _globals['_SETPASSWORDRESPONSE']._serialized_start=2327
-  _globals['_SETPASSWORDRESPONSE']._serialized_end=2393
-  _globals['_PEOPLE']._serialized_start=2637
-  _globals['_PEOPLE']._serialized_end=3633
+  _globals['_ISSUECREDENTIALRESPONSE']._serialized_start=629
+  _globals['_ISSUECREDENTIALRESPONSE']._serialized_end=771
+  _globals['_LISTCREDENTIALSREQUEST']._serialized_start=773
+  _globals['_LISTCREDENTIALSREQUEST']._serialized_end=797
+  _globals['_LISTCREDENTIALSRESPONSE']._serialized_start=800
+  _globals['_LISTCREDENTIALSRESPONSE']._serialized_end=937
+  _globals['_PASSWORDHOLDER']._serialized_start=940
+  _globals['_PASSWORDHOLDER']._serialized_end=1084
+  _globals['_REVOKECREDENTIALSREQUEST']._serialized_start=1086
+  _globals['_REVOKECREDENTIALSREQUEST']._serialized_end=1138
+  _globals['_REVOKECREDENTIALSRESPONSE']._serialized_start=1141
+  _globals['_REVOKECREDENTIALSRESPONSE']._serialized_end=1291
+  _globals['_RENEWDRIVERREQUEST']._serialized_start=1293
+  _globals['_RENEWDRIVERREQUEST']._serialized_end=1337
+  _globals['_RENEWDRIVERRESPONSE']._serialized_start=1339
+  _globals['_RENEWDRIVERRESPONSE']._serialized_end=1401
+  _globals['_WATCHCREDENTIALSREQUEST']._serialized_start=1403
+  _globals['_WATCHCREDENTIALSREQUEST']._serialized_end=1428
+  _globals['_WATCHCREDENTIALSRESPONSE']._serialized_start=1430
+  _globals['_WATCHCREDENTIALSRESPONSE']._serialized_end=1517
+  _globals['_WEBTOKEN']._serialized_start=1520
+  _globals['_WEBTOKEN']._serialized_end=1863
+  _globals['_CREATEWEBTOKENREQUEST']._serialized_start=1865
+  _globals['_CREATEWEBTOKENREQUEST']._serialized_end=1990
+  _globals['_CREATEWEBTOKENRESPONSE']._serialized_start=1992
+  _globals['_CREATEWEBTOKENRESPONSE']._serialized_end=2075
+  _globals['_LISTWEBTOKENSREQUEST']._serialized_start=2077
+  _globals['_LISTWEBTOKENSREQUEST']._serialized_end=2099
+  _globals['_LISTWEBTOKENSRESPONSE']._serialized_start=2101
+  _globals['_LISTWEBTOKENSRESPONSE']._serialized_end=2169
+  _globals['_REVOKEWEBTOKENREQUEST']._serialized_start=2171
+  _globals['_REVOKEWEBTOKENREQUEST']._serialized_end=2207
+  _globals['_REVOKEWEBTOKENRESPONSE']._serialized_start=2209
+  _globals['_REVOKEWEBTOKENRESPONSE']._serialized_end=2279
+  _globals['_SETPASSWORDREQUEST']._serialized_start=2281
+  _globals['_SETPASSWORDREQUEST']._serialized_end=2380
+  _globals['_SETPASSWORDRESPONSE']._serialized_start=2382
+  _globals['_SETPASSWORDRESPONSE']._serialized_end=2448
+  _globals['_PEOPLE']._serialized_start=2692
+  _globals['_PEOPLE']._serialized_end=3688
 # @@protoc_insertion_point(module_scope)

@@ -214,10 +214,13 @@ class IssueCredentialResponse(_message.Message):
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
     CA_PEM_FIELD_NUMBER: _builtins.int
+    NODE_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     certificate_pem: _builtins.bytes
     """For the person."""
     ca_pem: _builtins.bytes
     """By which the person knows the services of the cluster."""
+    node_token_count: _builtins.int
+    """With `is_only`: how many tokens for nodes that the person had made counted until now, and do not any more."""
     @_builtins.property
     def credential(self) -> Global___Credential: ...
     def __init__(
@@ -226,10 +229,11 @@ class IssueCredentialResponse(_message.Message):
         credential: Global___Credential | None = ...,
         certificate_pem: _builtins.bytes = ...,
         ca_pem: _builtins.bytes = ...,
+        node_token_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_pem", b"ca_pem", "certificate_pem", b"certificate_pem", "credential", b"credential"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_pem", b"ca_pem", "certificate_pem", b"certificate_pem", "credential", b"credential", "node_token_count", b"node_token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -341,10 +345,13 @@ class RevokeCredentialsResponse(_message.Message):
     REVOKED_FIELD_NUMBER: _builtins.int
     HAD_PASSWORD_FIELD_NUMBER: _builtins.int
     WEB_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    NODE_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     had_password: _builtins.bool
     """Without an id, the person's password ends, too."""
     web_token_count: _builtins.int
     """And so do tokens and logins at the web service; so many counted."""
+    node_token_count: _builtins.int
+    """Tokens for nodes that the person had made, which end with any of the credentials; so many counted."""
     @_builtins.property
     def revoked(self) -> _containers.RepeatedCompositeFieldContainer[Global___Credential]:
         """Those that were valid until now."""
@@ -355,10 +362,11 @@ class RevokeCredentialsResponse(_message.Message):
         revoked: _abc.Iterable[Global___Credential] | None = ...,
         had_password: _builtins.bool = ...,
         web_token_count: _builtins.int = ...,
+        node_token_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["had_password", b"had_password", "revoked", b"revoked", "web_token_count", b"web_token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["had_password", b"had_password", "node_token_count", b"node_token_count", "revoked", b"revoked", "web_token_count", b"web_token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
-from quakegrid.cli.views import render
+from quakegrid.cli.views import render, widths
 from quakegrid.clients.dbserver import own_jobs
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs import documents, terminal_text
@@ -49,7 +49,7 @@ def wait(numbers: tuple[int, ...], timeout_s: float | None, is_json: bool) -> No
         jobs = [own_jobs.own_job(database, number) for number in numbers]
         for job, ended in _ends(database, jobs, timeout_s):
             if ended is None:
-                click.echo(f"job {job.id} has not ended in {timeout_s:g} s", err=True)
+                render.say(f"job {job.id} has not ended in {timeout_s:g} s")
                 code = code or errors.EXIT_UNFINISHED
                 continue
             code = code or documents.exit_code(ended.state)
@@ -105,4 +105,4 @@ def _print(job: Job, *, is_json: bool) -> None:
         return
     reason = f": {job.state_reason}" if job.state_reason else ""
     about = f" ({job.description})" if job.description else ""
-    click.echo(terminal_text.one_line(f"job {job.id} {job.state}{about}{reason}"))
+    click.echo(widths.paragraph(terminal_text.one_line(f"job {job.id} {job.state}{about}{reason}"), 2))

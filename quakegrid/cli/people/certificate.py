@@ -14,7 +14,7 @@ from quakegrid import errors
 from quakegrid.access.principals import PEER_NAME, PEOPLE, PrincipalRole
 from quakegrid.access.proofs import Certified
 from quakegrid.cli import options
-from quakegrid.cli.views import render
+from quakegrid.cli.views import render, widths
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.settings.config import Settings
@@ -114,9 +114,12 @@ def _tell(settings: Settings, folder: Path, end_time: datetime.datetime, *, is_j
             }
         )
         return
-    click.echo(f"written: {', '.join(FILES)} in {folder}; they count until {render.cell(end_time)}")
-    click.echo(f"dbserver {settings.dbserver_address}, broker {settings.broker_address}; gRPC with TLS")
-    click.echo(f"the name to check the server by (target name override): {PEER_NAME}")
+    for line in (
+        f"written: {', '.join(FILES)} in {folder}; they count until {render.cell(end_time)}",
+        f"dbserver {settings.dbserver_address}, broker {settings.broker_address}; gRPC with TLS",
+        f"the name to check the server by (target name override): {PEER_NAME}",
+    ):
+        click.echo(widths.paragraph(line, 2))
     click.echo("to try it:")
     click.echo(
         f"  cd {shlex.quote(str(folder))}; grpcurl -cacert ca.pem -cert certificate.pem -key key.pem \\"

@@ -167,20 +167,27 @@ def change_role(name: str, role: str, **wanted: Any) -> None:
     show_default="--keep-jobs",
     help="Abort what is executing or submitted for the person, or let it go on.",
 )
-def revoke(name: str, credential_id: str, is_ending: bool) -> None:
+@options.plain_output_option
+def revoke(name: str, credential_id: str, is_ending: bool, output: str) -> None:
     """Revoke all credentials of a person, the password, and all logins and tokens at the web pages.
 
-    Tokens for nodes that the person has made admit nobody any more; nodes that joined with them stay. The
-    dbserver refuses all that at once, other services as soon as they hear of it, within moments. Jobs of
-    the person go on, unless you give --end-jobs.
+    Tokens for nodes that the person has made admit nobody any more, also with --id; nodes that joined with
+    them stay. The dbserver refuses all that at once, other services as soon as they hear of it, within
+    moments. Jobs of the person go on, unless you give --end-jobs.
     """
     if credential_id and is_ending:
         raise errors.UsageError("--end-jobs is for a person who is to have no credential: leave out --id")
     settings = options.cluster_settings()
     with closing(DbClient(settings)) as database:
-        _say_revoked(name, PeopleClient(database).revoke(name, credential_id))
-        if is_ending:
-            _end_jobs(settings, database, name)
+        found = PeopleClient(database).revoke(name, credential_id)
+        if output != "json":
+            _say_revoked(name, found)
+        ended = _end_jobs(settings, database, name) if is_ending else None
+    if output == "json":
+        ids, count = ended or ([], 0)
+        render.print_json(render.plain(found) | {"aborted_job_ids": ids, "ended_session_count": count})
+    elif ended is not None:
+        _say_ended(name, *ended)
 
 
 def _say_revoked(name: str, found: RevokedCredentials) -> None:
@@ -190,12 +197,25 @@ def _say_revoked(name: str, found: RevokedCredentials) -> None:
         render.say(f"revoked: the password of {name}")
     if found.web_token_count:
         render.say(f"ended: {found.web_token_count} tokens and logins of {name} at the web pages")
+    _say_node_tokens(name, found.node_token_count)
     if not (found.credentials or found.had_password or found.web_token_count):
         render.say(f"{name} has no valid credential")
 
 
-def _end_jobs(settings: Settings, database: DbClient, name: str) -> None:
-    """Abort what is executing or submitted for a person, and the jobs that have not begun."""
+def _say_node_tokens(name: str, count: int) -> None:
+    if count:
+        render.say(
+            f"ended: {count} token{'s' if count > 1 else ''} for nodes that {name} had made; "
+            "`quakegrid token create --node` makes others"
+        )
+
+
+def _end_jobs(settings: Settings, database: DbClient, name: str) -> tuple[list[int], int]:
+    """Abort what is executing or submitted for a person, and the jobs that have not begun.
+
+    Returns:
+        The jobs, and how many sessions ended.
+    """
     wanted = JobFilter(user_name=name, states=[JobState.CREATED, JobState.SUBMITTED, JobState.EXECUTING])
     with closing(BrokerClient(settings)) as broker:
         job_ids, session_count = broker.end_sessions(name)
@@ -204,7 +224,11 @@ def _end_jobs(settings: Settings, database: DbClient, name: str) -> None:
             with contextlib.suppress(errors.NotFoundError, errors.StateError):
                 broker.abort_job(job.id)
                 job_ids.append(job.id)
-    for job_id in sorted(set(job_ids)):
+    return sorted(set(job_ids)), session_count
+
+
+def _say_ended(name: str, job_ids: list[int], session_count: int) -> None:
+    for job_id in job_ids:
         render.say(f"job {job_id} aborted")
     if session_count and not job_ids:
         render.say(f"sessions of {name} without jobs ended: {session_count}")
@@ -285,6 +309,7 @@ def _issue(
         except BaseException:
             people.revoke(issued.name, issued.id)
             raise
+    _say_node_tokens(issued.name, issued.node_token_count)
     render.say(f"{path}: {issued.name} ({issued.role}) until {render.cell(issued.end_time)}")
     render.say(f"whoever has this file acts as {issued.name}: hand it over safely, then remove it here")
     if is_loopback(credential_files.split_address(dbserver)[0]):

@@ -14,7 +14,7 @@ from quakegrid import errors
 from quakegrid.access.proofs import ClusterKeys
 from quakegrid.cli import options
 from quakegrid.cli.shell.groups import CommandGroup
-from quakegrid.cli.views import render
+from quakegrid.cli.views import render, widths
 from quakegrid.clients.broker import BrokerClient
 from quakegrid.install import key_rotation
 from quakegrid.settings import authkeys
@@ -102,7 +102,7 @@ def status(output: str) -> None:
     if output != "table":
         render.print_record(output, found)
         return
-    click.echo(f"authkey      {found.fingerprint}  in {found.file}")
+    click.echo(widths.hanging("authkey      ", f"{found.fingerprint}  in {found.file}"))
     if found.old_until_time is None:
         click.echo("old authkey  none")
         return

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import datetime
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -31,6 +32,7 @@ from quakegrid.jobs.values import Job
 MOST_BYTES = 200 << 20
 # Of a value of a parameter, on a screen.
 MOST_CHARACTERS = 60
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +55,21 @@ class Comparison:
         left: of the first calculation.
         right: of the second.
         is_same: whether all results are the same, numbers within the tolerance; None if none was compared.
-        parameters: that differ.
-        inputs: files whose contents differ, or that nobody can compare any more.
-        results: all, with what differs.
+        parameters: that differ; None if they could not be compared.
+        inputs: files whose contents differ, or that nobody can compare any more; None as above.
+        results: all, with what differs; None as above.
         too_large: names of files that were not compared.
+        not_compared: why, by the name of what is None.
     """
 
     left: ComparedJob
     right: ComparedJob
     is_same: bool | None
-    parameters: list[ParameterDifference]
-    inputs: list[ParameterDifference]
-    results: list[TableDifference]
+    parameters: list[ParameterDifference] | None
+    inputs: list[ParameterDifference] | None
+    results: list[TableDifference] | None
     too_large: list[str] = field(default_factory=list)
+    not_compared: dict[str, str] = field(default_factory=dict)
 
 
 @click.command(context_settings=options.NEGATIVE_IDS)
@@ -92,8 +96,10 @@ def compare(first: int, second: int, tolerance: float, no_results: bool, output:
     Numbers are the same within --tolerance; the page that compares two calculations shows differences of
     the last digits, too.
 
-    Ends with exit code 0 if the results are the same, and with 1 if they are not, or if there are none. With
-    --no-results it ends with 0, and says nothing of them.
+    Says what could not be compared, and why, such as by a web service that is older than this command.
+
+    Ends with exit code 0 if the results are the same, and with 1 if they are not, or could not be compared.
+    With --no-results it ends with 0, and says nothing of them.
     """
     settings = options.cluster_settings()
     with closing(DbClient(settings)) as database:
@@ -106,32 +112,76 @@ def compare(first: int, second: int, tolerance: float, no_results: bool, output:
     if output == "json":
         render.print_json(found)
     elif output == "quiet":
-        for each in found.results:
-            if each.likeness is not Likeness.SAME:
-                click.echo(each.name)
+        _print_names(found)
     else:
         _print(found, has_results=not no_results)
-    if found.is_same is False:
+    if not (found.is_same or no_results):
         click.get_current_context().exit(errors.EXIT_FAILED)
 
 
 def _compare(source: ResultSource, jobs: Sequence[Job], tolerance: Tolerance | None) -> Comparison:
+    """Compare all that there is; the results only within a tolerance.
+
+    Raises:
+        QuakeGridError: nothing could be compared.
+    """
     left, right = jobs
-    changed = parameters.differing(source.parameters(left.id), source.parameters(right.id))
-    inputs = parameters.differing_inputs(source.inputs(left.id), source.inputs(right.id))
-    if tolerance is None:
-        return Comparison(_compared(left), _compared(right), None, changed, inputs, [])
+    failures: dict[str, errors.QuakeGridError] = {}
+    changed = _tried(
+        "parameters",
+        lambda: parameters.differing(source.parameters(left.id), source.parameters(right.id)),
+        failures,
+    )
+    inputs = _tried(
+        "inputs",
+        lambda: parameters.differing_inputs(source.inputs(left.id), source.inputs(right.id)),
+        failures,
+    )
+    results: list[TableDifference] | None = []
+    too_large: list[str] = []
+    if tolerance is not None:
+        found = _tried("results", lambda: _results(source, jobs, tolerance), failures)
+        results, too_large = found or (None, [])
+    if changed is None and inputs is None and not results:
+        raise failures["parameters"]
+    is_same = None if tolerance is None or results is None else tables.is_same(results) and not too_large
+    words = {name: str(each) for name, each in failures.items()}
+    return Comparison(_compared(left), _compared(right), is_same, changed, inputs, results, too_large, words)
+
+
+def _tried(part: str, compare: Callable[[], T], failures: dict[str, errors.QuakeGridError]) -> T | None:
+    """What a comparison found; None if this part cannot be compared, which is noted.
+
+    Raises:
+        QuakeGridError: no other part can be compared, either.
+    """
+    try:
+        return compare()
+    except (errors.PeerUnreachableError, errors.CredentialError):
+        raise
+    except errors.QuakeGridError as exc:
+        failures[part] = exc
+        return None
+
+
+def _results(
+    source: ResultSource, jobs: Sequence[Job], tolerance: Tolerance
+) -> tuple[list[TableDifference], list[str]]:
+    """All results that were compared, and the names of those that were too large.
+
+    Raises:
+        QuakeGridError: there are none, or they cannot be exported.
+    """
     too_large: set[str] = set()
     found = [_tables(source, job, too_large) for job in jobs]
     ours, theirs = ({name: each[name] for name in each if name not in too_large} for each in found)
     results = tables.compare_all(ours, theirs, tolerance)
     if not results and not too_large:
+        left, right = jobs
         raise errors.NotFoundError(
-            f"neither job {left.id} nor job {right.id} has a result that can be exported as CSV; "
-            "--no-results compares parameters, inputs and times only"
+            f"neither job {left.id} nor job {right.id} has a result that can be exported as CSV"
         )
-    is_same = tables.is_same(results) and not too_large
-    return Comparison(_compared(left), _compared(right), is_same, changed, inputs, results, sorted(too_large))
+    return results, sorted(too_large)
 
 
 def _compared(job: Job) -> ComparedJob:
@@ -157,15 +207,38 @@ def _tables(source: ResultSource, job: Job, too_large: set[str]) -> dict[str, Cs
     return found
 
 
+def _print_names(found: Comparison) -> None:
+    for each in found.results or ():
+        if each.likeness is not Likeness.SAME:
+            click.echo(each.name)
+    for line in _lines_on_rest(found):
+        render.say(line)
+
+
 def _print(found: Comparison, *, has_results: bool) -> None:
     _print_jobs(found)
     click.echo()
     _print_differing(found.parameters, "", "The parameters are the same.")
     _print_differing(found.inputs, "input ", "The inputs are the same.")
-    if not has_results:
-        return
-    click.echo()
-    differing = [each for each in found.results if each.likeness is not Likeness.SAME]
+    if has_results and found.results is not None:
+        click.echo()
+        _print_results(found.results, found)
+    if found.not_compared:
+        click.echo()
+    for line in _lines_on_rest(found):
+        click.echo(line)
+
+
+def _lines_on_rest(found: Comparison) -> list[str]:
+    """What could not be compared, and why."""
+    return [
+        widths.paragraph(f"The {name} could not be compared: {why}", 2)
+        for name, why in found.not_compared.items()
+    ]
+
+
+def _print_results(results: Sequence[TableDifference], found: Comparison) -> None:
+    differing = [each for each in results if each.likeness is not Likeness.SAME]
     if differing:
         rows = [
             {
@@ -177,10 +250,15 @@ def _print(found: Comparison, *, has_results: bool) -> None:
             for each in differing
         ]
         headings = {"name": "result", "what": "differ", "largest": "largest", "where": "where"}
-        render.print_listing("table", rows, headings, cut="where")
+        texts = {field: [heading, *(row[field] for row in rows)] for field, heading in headings.items()}
+        shown = widths.kept(texts, ("where",))
+        render.print_listing("table", rows, {field: headings[field] for field in shown})
+        for each in differing if "where" not in shown else ():
+            if each.where:
+                click.echo(widths.paragraph(f"{each.name}: {each.where}", 2))
     for name in found.too_large:
         click.echo(widths.paragraph(f"{name} is too large to be compared here", 2))
-    count = len(found.results)
+    count = len(results)
     click.echo(
         f"All {count} results are the same."
         if found.is_same
@@ -200,11 +278,11 @@ def _print_jobs(found: Comparison) -> None:
     render.print_table(rows, ["", *(f"job {each.job_id}" for each in sides)])
 
 
-def _print_differing(found: Sequence[ParameterDifference], kind: str, else_words: str) -> None:
-    for each in found:
+def _print_differing(found: Sequence[ParameterDifference] | None, kind: str, else_words: str) -> None:
+    for each in found or ():
         left, right = (_short(value) for value in (each.left, each.right))
         click.echo(widths.paragraph(f"{kind}{each.name}: {left} and {right}", 2))
-    if not found:
+    if found == []:
         click.echo(else_words)
 
 

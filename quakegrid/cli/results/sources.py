@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from quakegrid import errors
+from quakegrid import __version__, errors
 from quakegrid.cli import exports
 from quakegrid.cli.checks import answers
 from quakegrid.cli.views.run_report import RunReport
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from quakegrid.settings.config import Settings
 
 CSV = "csv"
+# What the web service says of a path that it does not have, also an older one (`services/web/app.py`).
+NO_ROUTE = "there is nothing at this address"
 
 
 class ResultSource(Protocol):
@@ -93,23 +95,34 @@ class WebSource:
 
     def parameters(self, job_id: int) -> dict[str, str]:
         """See `ResultSource`."""
-        return _texts(self._web.get(f"/calculations/{job_id}/parameters.json"))
+        return _texts(self._get(f"/calculations/{job_id}/parameters.json"))
 
     def inputs(self, job_id: int) -> dict[str, str]:
         """See `ResultSource`."""
-        return _texts(self._web.get(f"/calculations/{job_id}/inputs.json"))
+        return _texts(self._get(f"/calculations/{job_id}/inputs.json"))
 
     def pictures(self, job_id: int) -> list[dict[str, str]]:
         """See `ResultSource`."""
-        return list(self._web.get(f"/calculations/{job_id}/pictures.json"))
+        return list(self._get(f"/calculations/{job_id}/pictures.json"))
 
     def picture(self, job_id: int, kind: str, chosen: Mapping[str, str]) -> dict[str, Any]:
         """See `ResultSource`."""
-        return dict(self._web.get(f"/calculations/{job_id}/pictures/{kind}.json", **chosen))
+        return dict(self._get(f"/calculations/{job_id}/pictures/{kind}.json", **chosen))
 
     def export_csv(self, job_id: int, folder: Path) -> list[Path]:
         """See `ResultSource`."""
         return _exported(self._settings, job_id, folder)
+
+    def _get(self, path: str, **query: str) -> Any:
+        try:
+            return self._web.get(path, **query)
+        except errors.NotFoundError as exc:
+            if str(exc) != NO_ROUTE:
+                raise
+            raise errors.NotFoundError(
+                f"the web service at {self._web.address} has no {path}; it is older than this command, whose "
+                f"version is {__version__}"
+            ) from exc
 
 
 @contextmanager
@@ -128,7 +141,14 @@ def open_source(settings: Settings) -> Iterator[ResultSource]:
         yield WebSource(settings, web)
 
 
-def _texts(found: Mapping[Any, Any]) -> dict[str, str]:
+def _texts(found: Any) -> dict[str, str]:
+    """An answer as texts by name.
+
+    Raises:
+        PeerError: it is something else, perhaps of another version.
+    """
+    if not isinstance(found, Mapping):
+        raise errors.PeerError("the answer has another form than this command expects")
     return {str(name): str(value) for name, value in found.items()}
 
 

@@ -20,8 +20,8 @@ from quakegrid.jobs import terminal_text
 
 
 def say(text: str = "") -> None:
-    """Talk to the user, on stderr; results go to stdout."""
-    click.echo(text, err=True)
+    """Talk to the user, on stderr, in lines that fit a terminal; results go to stdout."""
+    click.echo(widths.talk(text), err=True)
 
 
 def plain(value: Any) -> Any:
@@ -120,8 +120,11 @@ def print_record(output: str, item: Any) -> None:
         return
     fields = _fields(item)
     width = max(len(name) for name in fields) + 2
-    for name, value in list(fields.items())[: 1 if output == "quiet" else None]:
-        click.echo(cell(value) if output == "quiet" else f"{name.replace('_', ' '):<{width}}{cell(value)}")
+    if output == "quiet":
+        click.echo(cell(next(iter(fields.values()))))
+        return
+    for name, value in fields.items():
+        click.echo(widths.hanging(f"{name.replace('_', ' '):<{width}}", cell(value)))
 
 
 def print_table(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ not what is given.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
 import textwrap
@@ -24,6 +26,26 @@ def of_output() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def of_talk() -> int | None:
+    """Columns of the terminal that words for the person go to (stderr); None if they do not go to one."""
+    if not sys.stderr.isatty():
+        return None
+    columns = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:  # that was no size of a terminal
+        with contextlib.suppress(OSError):
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or columns
+    return columns
+
+
+def talk(text: str) -> str:
+    """Words for the person on as many lines as they take in a terminal; each keeps its indentation."""
+    columns = of_talk()
+    if columns is None:
+        return text
+    lines = text.split("\n")
+    return "\n".join(_folded(line, len(line) - len(line.lstrip(" ")) + 2, columns) for line in lines)
+
+
 def hanging(head: str, text: str) -> str:
     """A text after a head, on as many lines as it takes in a terminal, each below the first."""
     columns, text = of_output(), _harmless(text)
@@ -37,13 +59,7 @@ def hanging(head: str, text: str) -> str:
 def paragraph(text: str, indent: int) -> str:
     """A text on as many lines as it takes in a terminal; all but the first are indented."""
     columns, text = of_output(), _harmless(text)
-    if columns is None:
-        return text
-    blanks = " " * indent
-    width = max(indent + LEAST, columns)
-    return textwrap.fill(
-        text, width, subsequent_indent=blanks, break_long_words=False, break_on_hyphens=False
-    )
+    return text if columns is None else _folded(text, indent, columns)
 
 
 def kept(columns: Mapping[str, Sequence[str]], spare: Sequence[str]) -> list[str]:
@@ -83,6 +99,16 @@ def cut_line(text: str) -> str:
     """A line, cut where the terminal ends."""
     columns = of_output()
     return text if columns is None else _cut(text, max(LEAST, columns))
+
+
+def _folded(text: str, indent: int, columns: int) -> str:
+    return textwrap.fill(
+        _harmless(text),
+        max(indent + LEAST, columns),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _harmless(text: str) -> str:

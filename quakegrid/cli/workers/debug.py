@@ -19,14 +19,16 @@ COLUMNS = {
     "host": "host",
     "node": "node",
     "cores": "cores",
-    "round_trip_ms": "round trip ms",
-    "clock_offset_ms": "clock offset ms",
+    "round_trip_ms": "trip ms",
+    "clock_offset_ms": "clock ms",
     "sees_shared_dir": "shared dir",
     "quakegrid": "quakegrid",
     "engine": "engine",
     "python": "python",
     "numpy": "numpy",
 }
+# The host is that of the node most often; versions that differ are told below the table, too.
+SPARE = ("numpy", "python", "engine", "quakegrid", "node")
 
 
 @click.command()
@@ -60,7 +62,7 @@ def print_nodes(nodes: list[NodeCores], failures: list[str], output: str) -> Non
     if output == "json":
         render.print_json({"nodes": nodes, "failures": failures})
     else:
-        render.print_listing(output, [_row(node) for node in nodes], COLUMNS)
+        render.print_listing(output, [_row(node) for node in nodes], COLUMNS, spare=SPARE)
 
 
 def _row(node: NodeCores) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 
 from quakegrid import errors
 from quakegrid.access.principals import NODE_PART, Principal, PrincipalRole, certified_by
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
-from quakegrid.clients.backoff import Backoff
+from quakegrid.clients import retries
 from quakegrid.machine import service_life
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, grpc_channels
@@ -25,7 +25,6 @@ from quakegrid.transport import callers, grpc_channels
 NEWS_TIMEOUT_S = 2.0
 FIRST_NEWS_TIMEOUT_S = 5.0
 COUNTS_ALONE_S = 60.0
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
 log = logging.getLogger("quakegrid.service")
 
 
@@ -69,7 +68,8 @@ class CredentialWatch:
     def start(self) -> None:
         """Begin to watch, if that is not done."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._watch(), name="credential watch")
+            watching = retries.follow(self._open, self._take, self._lose)
+            self._task = asyncio.get_running_loop().create_task(watching, name="credential watch")
             self._task.add_done_callback(service_life.must_not_fail)
 
     def close(self) -> None:
@@ -94,27 +94,23 @@ class CredentialWatch:
             return False
         return True
 
-    async def _watch(self) -> None:
-        """Follow the dbserver for ever."""
-        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
-        loop = asyncio.get_running_loop()
-        while True:
-            address = self._settings.dbserver_address
-            async with grpc_channels.open_aio_channel(address, self._settings.proof) as channel:
-                try:
-                    stub = people_pb2_grpc.PeopleStub(channel)
-                    async for response in stub.WatchCredentials(people_pb2.WatchCredentialsRequest()):
-                        self._take(frozenset(response.ids))
-                        self._by_nodes = frozenset(each[:NODE_PART] for each in response.shut_out_ids)
-                        self._on_shut_out(frozenset(response.shut_out_nodes), self._by_nodes)
-                        backoff.reset()
-                except grpc.RpcError as exc:
-                    log.info("credentials_not_heard reason=%s", exc.details())
-            if self._lost_s is None:
-                self._lost_s = loop.time()
-            await asyncio.sleep(backoff.next_s())
+    async def _open(self) -> AsyncIterator[people_pb2.WatchCredentialsResponse]:
+        """What the dbserver tells, over a connection of its own: its certificate is fresh."""
+        address = self._settings.dbserver_address
+        async with grpc_channels.open_aio_channel(address, self._settings.proof) as channel:
+            stub = people_pb2_grpc.PeopleStub(channel)
+            async for response in stub.WatchCredentials(people_pb2.WatchCredentialsRequest()):
+                yield response
 
-    def _take(self, ids: frozenset[str]) -> None:
-        self._ids, self._lost_s = ids, None
+    def _take(self, response: people_pb2.WatchCredentialsResponse) -> None:
+        self._ids, self._lost_s = frozenset(response.ids), None
         self._news.set()
         self._news = asyncio.Event()
+        self._by_nodes = frozenset(each[:NODE_PART] for each in response.shut_out_ids)
+        self._on_shut_out(frozenset(response.shut_out_nodes), self._by_nodes)
+
+    def _lose(self, failure: grpc.RpcError | None) -> None:
+        if failure is not None:
+            log.info("credentials_not_heard reason=%s", failure.details())
+        if self._lost_s is None:
+            self._lost_s = asyncio.get_running_loop().time()

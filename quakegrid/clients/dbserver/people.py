@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ class IssuedCredential:
     issuer: str
     # What people call the cluster.
     cluster: str
+    # How many tokens for nodes ended when it was issued: those of the person, with all earlier credentials.
+    node_token_count: int = 0
 
     def state(self, now_time: datetime.datetime) -> str:
         """Whether it counts: "valid", "ended" or "revoked"."""
@@ -44,11 +47,13 @@ class RevokedCredentials:
         credentials: that were valid.
         had_password: whether the person had one.
         web_token_count: how many tokens and logins at the web service counted.
+        node_token_count: how many tokens for nodes that the person had made counted.
     """
 
     credentials: list[IssuedCredential]
     had_password: bool = False
     web_token_count: int = 0
+    node_token_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,8 @@ class PeopleClient:
         request.life.FromTimedelta(life)
         response = self._connection.call(self._stub.IssueCredential, request)
         proof = Certified(response.ca_pem, key_pem, response.certificate_pem)
-        return decode_credential(response.credential), proof
+        issued = decode_credential(response.credential)
+        return dataclasses.replace(issued, node_token_count=response.node_token_count), proof
 
     def list_all(self) -> list[IssuedCredential]:
         """All credentials, also those that have ended, by name."""
@@ -160,13 +166,17 @@ class PeopleClient:
     def revoke(self, name: str, credential_id: str = "") -> RevokedCredentials:
         """Revoke all that a person has, or the credential whose id begins so; returns what was valid.
 
+        Tokens for nodes that the person has made end in both cases.
+
         Raises:
             NotFoundError: nobody has the name, or no credential the id.
         """
         request = people_pb2.RevokeCredentialsRequest(name=name, id=credential_id)
         response = self._connection.call(self._stub.RevokeCredentials, request)
         revoked = list(map(decode_credential, response.revoked))
-        return RevokedCredentials(revoked, response.had_password, response.web_token_count)
+        return RevokedCredentials(
+            revoked, response.had_password, response.web_token_count, response.node_token_count
+        )
 
     def set_password(self, name: str, password: str, role: PrincipalRole | None = None) -> str:
         """Set the password with which a person logs in at the web service; returns the person's role.

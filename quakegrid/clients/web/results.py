@@ -46,11 +46,17 @@ def outputs(web: WebClient, job_id: int) -> list[WebOutput]:
 
     Raises:
         NotFoundError: there are none.
+        PeerError: the answer has another form, perhaps that of another version.
     """
-    return [
-        WebOutput(int(each["id"]), each["name"], each["type"], tuple(each["outtypes"]))
-        for each in web.get(f"/v1/calc/{job_id}/results")
-    ]
+    found = web.get(f"/v1/calc/{job_id}/results")
+    try:
+        return [
+            WebOutput(int(each["id"]), each["name"], each["type"], tuple(each["outtypes"])) for each in found
+        ]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise errors.PeerError(
+            "the web service lists outputs in another form than this command expects"
+        ) from exc
 
 
 def split_formats(text: str) -> list[str]:

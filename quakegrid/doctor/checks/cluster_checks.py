@@ -33,6 +33,7 @@ def check_cluster(
     master: NodeFacts, visits: Sequence[Visit], shared: SharedFolder, asked: Asked = NOBODY
 ) -> list[Finding]:
     """All findings, the worst first; equal findings of two processes on one machine are told once."""
+    visits = _each_once(master, visits)
     is_alone = all(_is_on(master, visit) for visit in visits)
     found = [
         (master.machine, finding) for finding in _check_master(master, visits, shared, is_alone=is_alone)
@@ -47,6 +48,30 @@ def check_cluster(
         for machine, finding in reversed(found)
     }
     return in_order(reversed(once.values()))
+
+
+def _each_once(master: NodeFacts, visits: Sequence[Visit]) -> list[Visit]:
+    """The nodes, each once, though it may be known by several names; that of this machine is known as such.
+
+    Its agent tells which it is: the ids of a boot differ between services and people in some containers.
+    """
+    own = {each.facts.machine for each in visits if each.facts and _is_same_agent(master, each.facts)}
+    found: list[Visit] = []
+    for visit in visits:
+        facts = visit.facts
+        if facts and any(each.facts and _is_same_agent(each.facts, facts) for each in found):
+            continue
+        is_own = facts is not None and facts.machine in own
+        found.append(_moved(visit, master.machine) if is_own else visit)
+    return found
+
+
+def _moved(visit: Visit, machine: str) -> Visit:
+    return replace(visit, facts=visit.facts and replace(visit.facts, machine=machine))
+
+
+def _is_same_agent(one: NodeFacts, other: NodeFacts) -> bool:
+    return bool(one.instance_id) and one.instance_id == other.instance_id
 
 
 def _check_people(visit: Visit, asked: Asked) -> Iterator[Finding]:

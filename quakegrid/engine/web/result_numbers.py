@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from quakegrid import errors
+from quakegrid.comparison import parameters
 
 # As numpy calls the kinds of numbers, and how each is written.
 KINDS: dict[str, np.dtype[Any]] = {
@@ -46,8 +47,9 @@ MOST_HEAD_BYTES = 4 << 20
 # Larger inputs are compared by their size only.
 MOST_INPUT_BYTES = 256 << 20
 MOST_INPUTS = 1000
-# In place of the contents of an input that is not there any more, and of one that is not what was read.
-GONE, CHANGED = "gone", "changed since the calculation began"
+# The engine reads these when the job is created, before it waits for its turn, so nobody knows their contents
+# later. It keeps what they say: the parameters of the job file, and the unpacked files of the archive.
+_READ_BEFORE = frozenset({"job_ini", "input_zip"})
 # Anybody may write there.
 _WRITABLE = 0o222
 # Of HDF5.
@@ -90,12 +92,14 @@ class Difference:
             self.largest_relative = max(self.largest_relative, float(relative.max()))
 
 
-def write(datasets: Mapping[str, Any], inputs: Any, path: Path, begin_s: float = math.inf) -> None:
+def write(
+    datasets: Mapping[str, Any], inputs: Mapping[str, Any], path: Path, begin_s: float = math.inf
+) -> None:
     """Write numbers of a datastore to a file.
 
     Args:
         datasets: by the names that people see; each has a shape, and gives its numbers by slices.
-        inputs: names of files, in lists and dictionaries, as the engine's parameters have them.
+        inputs: names of files by kind, in lists and dictionaries, as the engine's parameters have them.
         path: of the file, which is new.
         begin_s: when the calculation began, in seconds since 1970.
     """
@@ -180,14 +184,15 @@ def results_of(group: Any, exportable: Collection[str]) -> dict[str, Any]:
     return found
 
 
-def digests(inputs: Any, begin_s: float = math.inf) -> dict[str, str]:
-    """The contents of input files in few characters, by the files' names.
+def digests(inputs: Mapping[str, Any], begin_s: float = math.inf) -> dict[str, str]:
+    """The contents of input files in few characters, by the files' names; without the job file.
 
     Args:
-        inputs: names of files, in lists and dictionaries, as the engine's parameters have them.
+        inputs: names of files by kind, in lists and dictionaries, as the engine's parameters have them.
         begin_s: when the calculation read them, in seconds since 1970; what was written later is another.
     """
-    paths = dict.fromkeys(itertools.islice(_files_in(inputs), MOST_INPUTS))
+    read_now = {key: value for key, value in inputs.items() if key not in _READ_BEFORE}
+    paths = dict.fromkeys(itertools.islice(_files_in(read_now), MOST_INPUTS))
     return {name: _digest(path, begin_s) for path, name in _short_names(paths).items()}
 
 
@@ -207,13 +212,17 @@ def _digest(path: Path, begin_s: float) -> str:
         size = status.st_size
         # The web service sets the times of files that it keeps; nobody writes into those.
         if status.st_mtime > begin_s and status.st_mode & _WRITABLE:
-            return CHANGED
+            return parameters.CHANGED
         if size > MOST_INPUT_BYTES:
             return f"{size} bytes"
         with path.open("rb") as file:
             return f"{size} bytes, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    except (FileNotFoundError, NotADirectoryError):
+        return parameters.GONE
+    except PermissionError:
+        return parameters.FORBIDDEN
     except OSError:
-        return GONE
+        return parameters.UNREADABLE
 
 
 def _files_in(value: Any) -> Iterator[Path]:
@@ -240,21 +249,14 @@ def compare(one_fd: int, other_fd: int) -> dict[str, Any]:
     one, other = NumbersFile(one_fd), NumbersFile(other_fd)
     names = [name for name in one.places if name in other.places]
     return {
-        "inputs": _other_texts(one.head["inputs"], other.head["inputs"]),
+        "inputs": [
+            {"name": each.name, "values": [each.left, each.right]}
+            for each in parameters.differing_inputs(one.head["inputs"], other.head["inputs"])
+        ],
         "results": [_compared(name, one, other) for name in names],
         "only": [sorted(one.places.keys() - other.places), sorted(other.places.keys() - one.places)],
         "left_out": [one.head["left_out"], other.head["left_out"]],
     }
-
-
-def _other_texts(one: Mapping[str, str], other: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What differs, and what is unknown on both sides: nobody knows whether that was the same."""
-    names = sorted({*one, *other})
-    return [
-        {"name": name, "values": [one.get(name), other.get(name)]}
-        for name in names
-        if one.get(name) != other.get(name) or one.get(name) in (GONE, CHANGED)
-    ]
 
 
 def _compared(name: str, one: NumbersFile, other: NumbersFile) -> dict[str, Any]:

@@ -25,35 +25,35 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'quakegrid/internal/v1/examination.proto\x12\x15quakegrid.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"d\n\x0e\x45xamineRequest\x12\x12\n\nshared_dir\x18\x01 \x01(\t\x12\x12\n\nnonce_name\x18\x02 \x01(\t\x12\x12\n\nlane_ports\x18\x03 \x03(\x05\x12\x16\n\raccount_names\x18\xf0\x01 \x03(\t\"\xa3\x01\n\x0f\x45xamineResponse\x12/\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0b\x32 .quakegrid.internal.v1.NodeFacts\x12\x30\n\x0creceive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsend_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x07\n\tNodeFacts\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07machine\x18\x02 \x01(\t\x12\x31\n\x08versions\x18\x03 \x01(\x0b\x32\x1f.quakegrid.internal.v1.Versions\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x1b\n\x13worker_memory_bytes\x18\x05 \x01(\x03\x12\x13\n\x0bis_embedded\x18\x06 \x01(\x08\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x08 \x01(\x03\x12\x11\n\tcpu_limit\x18\t \x01(\x01\x12\x12\n\ntask_limit\x18\n \x01(\x03\x12\x12\n\nswap_bytes\x18\x0b \x01(\x03\x12\x17\n\x0fswap_used_bytes\x18\x0c \x01(\x03\x12\x17\n\x0fovercommit_mode\x18\r \x01(\x05\x12\x11\n\tgovernors\x18\x0e \x03(\t\x12\x17\n\x0fopen_file_limit\x18\x0f \x01(\x03\x12\x15\n\rprocess_limit\x18\x10 \x01(\x03\x12\x34\n\x07\x61uthkey\x18\x11 \x01(\x0b\x32#.quakegrid.internal.v1.AuthkeyFacts\x12\x16\n\x0esettings_error\x18\x12 \x01(\t\x12\x12\n\nshared_dir\x18\x13 \x01(\t\x12\r\n\x05nonce\x18\x14 \x01(\t\x12/\n\x05\x64isks\x18\x15 \x03(\x0b\x32 .quakegrid.internal.v1.DiskFacts\x12/\n\x05names\x18\x16 \x03(\x0b\x32 .quakegrid.internal.v1.NameFacts\x12/\n\x05ports\x18\x17 \x03(\x0b\x32 .quakegrid.internal.v1.PortFacts\x12\x15\n\rsilent_probes\x18\x18 \x03(\t\x12\x1b\n\x13has_slow_encryption\x18\x19 \x01(\x08\x12\x19\n\x11settings_warnings\x18\x1a \x03(\t\x12\x16\n\x0esqlite_version\x18\x1b \x01(\t\x12\x16\n\x0eopen_key_files\x18\x1c \x03(\t\x12\x0f\n\x07is_root\x18\x1d \x01(\x08\x12\x36\n\x08\x61\x63\x63ounts\x18\xf0\x01 \x03(\x0b\x32#.quakegrid.internal.v1.AccountFacts\x12\x33\n\x06people\x18\xf1\x01 \x01(\x0b\x32\".quakegrid.internal.v1.PeopleFacts\")\n\x0c\x41\x63\x63ountFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\x03\"\xc1\x01\n\x0bPeopleFacts\x12\x10\n\x08is_known\x18\x01 \x01(\x08\x12\r\n\x05group\x18\x02 \x01(\t\x12\x11\n\thas_group\x18\x03 \x01(\x08\x12\x0f\n\x07members\x18\x04 \x03(\t\x12\x13\n\x0bworker_user\x18\x05 \x01(\t\x12\x17\n\x0fhas_worker_user\x18\x06 \x01(\x08\x12\x15\n\rchanges_users\x18\x07 \x01(\x08\x12\x10\n\x08identity\x18\x08 \x01(\t\x12\x16\n\x0eidentity_end_s\x18\t \x01(\x01\"L\n\x08Versions\x12\x0e\n\x06python\x18\x01 \x01(\t\x12\x11\n\tquakegrid\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\r\n\x05numpy\x18\x04 \x01(\t\"c\n\x0c\x41uthkeyFacts\x12\x0e\n\x06length\x18\x01 \x01(\x05\x12\x14\n\x0cis_guessable\x18\x02 \x01(\x08\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x18\n\x10\x64isk_fingerprint\x18\x04 \x01(\t\"t\n\tDiskFacts\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x12\x12\n\nfree_bytes\x18\x04 \x01(\x03\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x13\n\x0b\x66ile_system\x18\x06 \x01(\t\"=\n\tNameFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07setting\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\"\x8f\x01\n\tPortFacts\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .quakegrid.internal.v1.PortState\x12\x13\n\x0bis_expected\x18\x05 \x01(\x08\x12\r\n\x04node\x18\xd2\x01 \x01(\t*\xd4\x01\n\tPortState\x12\x1a\n\x16PORT_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPORT_STATE_OPEN\x10\x01\x12\x16\n\x12PORT_STATE_REFUSED\x10\x02\x12\x15\n\x11PORT_STATE_SILENT\x10\x03\x12\x19\n\x15PORT_STATE_UNRESOLVED\x10\x04\x12\x18\n\x14PORT_STATE_OTHER_KEY\x10\x05\x12\x1a\n\x16PORT_STATE_OTHER_CLOCK\x10\x06\x12\x16\n\x12PORT_STATE_FOREIGN\x10\x07\x32g\n\x0b\x45xamination\x12X\n\x07\x45xamine\x12%.quakegrid.internal.v1.ExamineRequest\x1a&.quakegrid.internal.v1.ExamineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'quakegrid/internal/v1/examination.proto\x12\x15quakegrid.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"d\n\x0e\x45xamineRequest\x12\x12\n\nshared_dir\x18\x01 \x01(\t\x12\x12\n\nnonce_name\x18\x02 \x01(\t\x12\x12\n\nlane_ports\x18\x03 \x03(\x05\x12\x16\n\raccount_names\x18\xf0\x01 \x03(\t\"\xa3\x01\n\x0f\x45xamineResponse\x12/\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0b\x32 .quakegrid.internal.v1.NodeFacts\x12\x30\n\x0creceive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsend_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9c\x07\n\tNodeFacts\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07machine\x18\x02 \x01(\t\x12\x31\n\x08versions\x18\x03 \x01(\x0b\x32\x1f.quakegrid.internal.v1.Versions\x12\x12\n\ncore_count\x18\x04 \x01(\x05\x12\x1b\n\x13worker_memory_bytes\x18\x05 \x01(\x03\x12\x13\n\x0bis_embedded\x18\x06 \x01(\x08\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x08 \x01(\x03\x12\x11\n\tcpu_limit\x18\t \x01(\x01\x12\x12\n\ntask_limit\x18\n \x01(\x03\x12\x12\n\nswap_bytes\x18\x0b \x01(\x03\x12\x17\n\x0fswap_used_bytes\x18\x0c \x01(\x03\x12\x17\n\x0fovercommit_mode\x18\r \x01(\x05\x12\x11\n\tgovernors\x18\x0e \x03(\t\x12\x17\n\x0fopen_file_limit\x18\x0f \x01(\x03\x12\x15\n\rprocess_limit\x18\x10 \x01(\x03\x12\x34\n\x07\x61uthkey\x18\x11 \x01(\x0b\x32#.quakegrid.internal.v1.AuthkeyFacts\x12\x16\n\x0esettings_error\x18\x12 \x01(\t\x12\x12\n\nshared_dir\x18\x13 \x01(\t\x12\r\n\x05nonce\x18\x14 \x01(\t\x12/\n\x05\x64isks\x18\x15 \x03(\x0b\x32 .quakegrid.internal.v1.DiskFacts\x12/\n\x05names\x18\x16 \x03(\x0b\x32 .quakegrid.internal.v1.NameFacts\x12/\n\x05ports\x18\x17 \x03(\x0b\x32 .quakegrid.internal.v1.PortFacts\x12\x15\n\rsilent_probes\x18\x18 \x03(\t\x12\x1b\n\x13has_slow_encryption\x18\x19 \x01(\x08\x12\x19\n\x11settings_warnings\x18\x1a \x03(\t\x12\x16\n\x0esqlite_version\x18\x1b \x01(\t\x12\x16\n\x0eopen_key_files\x18\x1c \x03(\t\x12\x0f\n\x07is_root\x18\x1d \x01(\x08\x12\x36\n\x08\x61\x63\x63ounts\x18\xf0\x01 \x03(\x0b\x32#.quakegrid.internal.v1.AccountFacts\x12\x33\n\x06people\x18\xf1\x01 \x01(\x0b\x32\".quakegrid.internal.v1.PeopleFacts\x12\x14\n\x0binstance_id\x18\xf2\x01 \x01(\t\")\n\x0c\x41\x63\x63ountFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\x03\"\xc1\x01\n\x0bPeopleFacts\x12\x10\n\x08is_known\x18\x01 \x01(\x08\x12\r\n\x05group\x18\x02 \x01(\t\x12\x11\n\thas_group\x18\x03 \x01(\x08\x12\x0f\n\x07members\x18\x04 \x03(\t\x12\x13\n\x0bworker_user\x18\x05 \x01(\t\x12\x17\n\x0fhas_worker_user\x18\x06 \x01(\x08\x12\x15\n\rchanges_users\x18\x07 \x01(\x08\x12\x10\n\x08identity\x18\x08 \x01(\t\x12\x16\n\x0eidentity_end_s\x18\t \x01(\x01\"L\n\x08Versions\x12\x0e\n\x06python\x18\x01 \x01(\t\x12\x11\n\tquakegrid\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\r\n\x05numpy\x18\x04 \x01(\t\"c\n\x0c\x41uthkeyFacts\x12\x0e\n\x06length\x18\x01 \x01(\x05\x12\x14\n\x0cis_guessable\x18\x02 \x01(\x08\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x18\n\x10\x64isk_fingerprint\x18\x04 \x01(\t\"t\n\tDiskFacts\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x12\x12\n\nfree_bytes\x18\x04 \x01(\x03\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x13\n\x0b\x66ile_system\x18\x06 \x01(\t\"=\n\tNameFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07setting\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\"\x8f\x01\n\tPortFacts\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .quakegrid.internal.v1.PortState\x12\x13\n\x0bis_expected\x18\x05 \x01(\x08\x12\r\n\x04node\x18\xd2\x01 \x01(\t*\xd4\x01\n\tPortState\x12\x1a\n\x16PORT_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPORT_STATE_OPEN\x10\x01\x12\x16\n\x12PORT_STATE_REFUSED\x10\x02\x12\x15\n\x11PORT_STATE_SILENT\x10\x03\x12\x19\n\x15PORT_STATE_UNRESOLVED\x10\x04\x12\x18\n\x14PORT_STATE_OTHER_KEY\x10\x05\x12\x1a\n\x16PORT_STATE_OTHER_CLOCK\x10\x06\x12\x16\n\x12PORT_STATE_FOREIGN\x10\x07\x32g\n\x0b\x45xamination\x12X\n\x07\x45xamine\x12%.quakegrid.internal.v1.ExamineRequest\x1a&.quakegrid.internal.v1.ExamineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.internal.v1.examination_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PORTSTATE']._serialized_start=2018
-  _globals['_PORTSTATE']._serialized_end=2230
+  _globals['_PORTSTATE']._serialized_start=2040
+  _globals['_PORTSTATE']._serialized_end=2252
   _globals['_EXAMINEREQUEST']._serialized_start=99
   _globals['_EXAMINEREQUEST']._serialized_end=199
   _globals['_EXAMINERESPONSE']._serialized_start=202
   _globals['_EXAMINERESPONSE']._serialized_end=365
   _globals['_NODEFACTS']._serialized_start=368
-  _globals['_NODEFACTS']._serialized_end=1270
-  _globals['_ACCOUNTFACTS']._serialized_start=1272
-  _globals['_ACCOUNTFACTS']._serialized_end=1313
-  _globals['_PEOPLEFACTS']._serialized_start=1316
-  _globals['_PEOPLEFACTS']._serialized_end=1509
-  _globals['_VERSIONS']._serialized_start=1511
-  _globals['_VERSIONS']._serialized_end=1587
-  _globals['_AUTHKEYFACTS']._serialized_start=1589
-  _globals['_AUTHKEYFACTS']._serialized_end=1688
-  _globals['_DISKFACTS']._serialized_start=1690
-  _globals['_DISKFACTS']._serialized_end=1806
-  _globals['_NAMEFACTS']._serialized_start=1808
-  _globals['_NAMEFACTS']._serialized_end=1869
-  _globals['_PORTFACTS']._serialized_start=1872
-  _globals['_PORTFACTS']._serialized_end=2015
-  _globals['_EXAMINATION']._serialized_start=2232
-  _globals['_EXAMINATION']._serialized_end=2335
+  _globals['_NODEFACTS']._serialized_end=1292
+  _globals['_ACCOUNTFACTS']._serialized_start=1294
+  _globals['_ACCOUNTFACTS']._serialized_end=1335
+  _globals['_PEOPLEFACTS']._serialized_start=1338
+  _globals['_PEOPLEFACTS']._serialized_end=1531
+  _globals['_VERSIONS']._serialized_start=1533
+  _globals['_VERSIONS']._serialized_end=1609
+  _globals['_AUTHKEYFACTS']._serialized_start=1611
+  _globals['_AUTHKEYFACTS']._serialized_end=1710
+  _globals['_DISKFACTS']._serialized_start=1712
+  _globals['_DISKFACTS']._serialized_end=1828
+  _globals['_NAMEFACTS']._serialized_start=1830
+  _globals['_NAMEFACTS']._serialized_end=1891
+  _globals['_PORTFACTS']._serialized_start=1894
+  _globals['_PORTFACTS']._serialized_end=2037
+  _globals['_EXAMINATION']._serialized_start=2254
+  _globals['_EXAMINATION']._serialized_end=2357
 # @@protoc_insertion_point(module_scope)

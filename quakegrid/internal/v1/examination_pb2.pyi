@@ -163,6 +163,7 @@ class NodeFacts(_message.Message):
     IS_ROOT_FIELD_NUMBER: _builtins.int
     ACCOUNTS_FIELD_NUMBER: _builtins.int
     PEOPLE_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Its host name."""
     machine: _builtins.str
@@ -198,6 +199,10 @@ class NodeFacts(_message.Message):
     """The SQLite that its dbserver uses; told by the master, empty elsewhere."""
     is_root: _builtins.bool
     """Whether the process that looked, and with it all calculations, has the rights of root."""
+    instance_id: _builtins.str
+    """Of the agent that tells this, as in AgentStatus: one agent may answer under several names. Empty for older
+    agents.
+    """
     @_builtins.property
     def versions(self) -> Global___Versions: ...
     @_builtins.property
@@ -264,10 +269,11 @@ class NodeFacts(_message.Message):
         is_root: _builtins.bool = ...,
         accounts: _abc.Iterable[Global___AccountFacts] | None = ...,
         people: Global___PeopleFacts | None = ...,
+        instance_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["authkey", b"authkey", "people", b"people", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "is_embedded", b"is_embedded", "is_root", b"is_root", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "open_key_files", b"open_key_files", "overcommit_mode", b"overcommit_mode", "people", b"people", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "settings_warnings", b"settings_warnings", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "sqlite_version", b"sqlite_version", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "authkey", b"authkey", "core_count", b"core_count", "cpu_limit", b"cpu_limit", "disks", b"disks", "governors", b"governors", "has_slow_encryption", b"has_slow_encryption", "instance_id", b"instance_id", "is_embedded", b"is_embedded", "is_root", b"is_root", "machine", b"machine", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "names", b"names", "node", b"node", "nonce", b"nonce", "open_file_limit", b"open_file_limit", "open_key_files", b"open_key_files", "overcommit_mode", b"overcommit_mode", "people", b"people", "ports", b"ports", "process_limit", b"process_limit", "settings_error", b"settings_error", "settings_warnings", b"settings_warnings", "shared_dir", b"shared_dir", "silent_probes", b"silent_probes", "sqlite_version", b"sqlite_version", "swap_bytes", b"swap_bytes", "swap_used_bytes", b"swap_used_bytes", "task_limit", b"task_limit", "versions", b"versions", "worker_memory_bytes", b"worker_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

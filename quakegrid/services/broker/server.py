@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.clients.audit.sender import AuditSender
 from quakegrid.clients.dbserver.credential_watch import CredentialWatch
@@ -20,7 +19,7 @@ from quakegrid.services.broker.rpc.membership import MembershipServicer
 from quakegrid.services.broker.rpc.sessions import SessionsServicer
 from quakegrid.services.broker.status.job_totals import JobTotals
 from quakegrid.settings.config import Settings
-from quakegrid.transport import callers, credentials, grpc_channels
+from quakegrid.transport import callers, grpc_channels
 from quakegrid.transport.audited_calls import Auditor
 from quakegrid.transport.old_keys import OldKeyCheck
 
@@ -42,7 +41,7 @@ class BrokerServer:
 
     def __init__(self, broker: Broker, settings: Settings, job_totals: JobTotals) -> None:
         self._broker, self._settings, self._job_totals = broker, settings, job_totals
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = service_life.Health(SERVICES)
         self._shut_out = ShutOutNodes(broker.nodes)
         self._standing = CredentialWatch(settings, self._on_shut_out)
         self._sender = AuditSender(settings, "broker")
@@ -63,16 +62,10 @@ class BrokerServer:
         membership = MembershipServicer(self._broker.nodes, self._shut_out, settings)
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, server)
         sessions_pb2_grpc.add_SessionsServicer_to_server(SessionsServicer(self._broker), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._health.add_to(server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.broker_listen}:{settings.broker_port}"
-        try:
-            server.add_secure_port(address, credentials.server_credentials(settings.proof))
-        except RuntimeError:
-            raise errors.QuakeGridError(
-                f"the broker cannot listen on {address}: the port is in use or the address is not ours; "
-                "see [broker] port and listen in openquake.cfg"
-            ) from None
+        grpc_channels.bind(server, address, settings.proof, ("broker", "[broker] port and listen"))
         return server
 
     def _on_shut_out(self, hosts: frozenset[str], beginnings: frozenset[str]) -> None:
@@ -83,7 +76,7 @@ class BrokerServer:
         """Begin to serve, and to hear of nodes that are shut out."""
         self._standing.start()
         await self._port.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self._health.tell(is_serving=True)
 
     async def wait_until_closed(self) -> None:
         """Wait until the port is stopped; raises what closed it for good."""
@@ -91,7 +84,7 @@ class BrokerServer:
 
     async def refuse(self) -> None:
         """Tell those who ask that we are about to stop."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.tell(is_serving=False)
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running ones after the time."""
@@ -103,7 +96,3 @@ class BrokerServer:
         """Hand what was audited to the dbserver, if it answers in time."""
         self._auditor.close()
         await self._sender.close(timeout_s)
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", *SERVICES):
-            await self._health.set(service, status)

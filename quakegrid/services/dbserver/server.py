@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import grpc
 import uvloop
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from quakegrid.access.proofs import KeyProof
 from quakegrid.errors import QuakeGridError
@@ -69,7 +68,7 @@ class DbServer:
         self._reaper = Reaper(self._readers, self._writer, on_death)
         self._housekeeper = Housekeeper(self._readers, self._writer, retention, on_death)
         self._retention = retention
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = service_life.Health(servicers.SERVICES)
         self._proof = proof
         self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call")
         self._slow_calls = ThreadPoolExecutor(SLOW_CALL_THREADS, thread_name_prefix="slow-call")
@@ -93,7 +92,7 @@ class DbServer:
         """
         _check_free(host, port)
         self._in_loop(self._serve(host, port))
-        self._in_loop(self._set_health(health_pb2.HealthCheckResponse.SERVING))
+        self._in_loop(self._health.tell(is_serving=True))
 
     def close(self, timeout_s: float) -> bool:
         """Refuse new calls, finish running ones, close the file; False if some calls did not end in time."""
@@ -144,7 +143,7 @@ class DbServer:
         ]
         server = grpc.aio.server(self._calls, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         self._servicers.register(server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._health.add_to(server)
         try:
             server.add_secure_port(f"{host}:{port}", credentials.server_credentials(self._proof))
         except RuntimeError as exc:
@@ -152,7 +151,7 @@ class DbServer:
         return server
 
     async def _stop(self, timeout_s: float) -> None:
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.tell(is_serving=False)
         assert self._servicers is not None
         self._servicers.close()
         if self._node_ends:
@@ -163,10 +162,6 @@ class DbServer:
 
     def _in_loop(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", *servicers.SERVICES):
-            await self._health.set(service, status)
 
     def _on_commit(self, touched_jobs: set[int]) -> None:
         if self._servicers is not None:

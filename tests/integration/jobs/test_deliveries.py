@@ -23,6 +23,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.codes: list[int] = []
         self.got: list[tuple[str, str, bytes]] = []
+        self.logins: list[str] = []
 
     @property
     def url(self) -> str:
@@ -38,6 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Keep it, and answer."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.logins.append(str(self.headers["Authorization"]))
         self.server.got.append((self.path, str(self.headers["Content-Type"]), body))
         self.send_response(self.server.codes.pop(0))
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
@@ -57,6 +59,19 @@ def server() -> Iterator[Server]:
         yield server
         server.shutdown()
         thread.join()
+
+
+def test_url_may_have_a_name_and_a_password(server: Server) -> None:
+    """As in those that `requests` and curl take; nothing of them is told."""
+    server.codes = [200, 404]
+    url = server.url.replace("://", "://bot:Zt5hPw@")
+
+    assert delivery.deliver(url, DOCUMENT, {}) == ""
+    failure = delivery.deliver(url, DOCUMENT, {})
+
+    assert server.logins == ["Basic Ym90Olp0NWhQdw=="] * 2
+    assert failure.endswith("HTTP 404 Not Found")
+    assert "Zt5hPw" not in failure
 
 
 def test_command_gets_the_document_and_names(tmp_path: Path) -> None:

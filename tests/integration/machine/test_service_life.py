@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from quakegrid import errors, health, testing
 from quakegrid.machine import service_life
@@ -181,3 +182,37 @@ def test_silent_connections_are_closed_and_hold_up_nobody(dbserver_process: Serv
 
         assert is_serving
         assert [connection.recv(1) for connection in silent] == [b""] * len(silent)
+
+
+def test_port_that_is_in_use_is_told_with_the_settings_that_choose_it() -> None:
+    """Of any service; and whether a service serves is told for it and each of its parts."""
+    authkey = secrets.token_hex(32)
+
+    async def bind() -> tuple[str, list[int]]:
+        with socket.create_server((config.LOOPBACK, 0)) as taken:
+            address = f"{config.LOOPBACK}:{taken.getsockname()[1]}"
+            server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
+            with pytest.raises(errors.QuakeGridError) as refused:
+                grpc_channels.bind(server, address, authkey, ("clock", "[clock] port"))
+        server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
+        port = grpc_channels.bind(server, f"{config.LOOPBACK}:0", authkey, ("clock", "[clock] port"))
+        told = service_life.Health(["clock.v1.Clock"])
+        told.add_to(server)
+        await server.start()
+        states = []
+        async with grpc_channels.open_aio_channel(f"{config.LOOPBACK}:{port}", authkey) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            for is_serving in (True, False):
+                await told.tell(is_serving=is_serving)
+                for name in ("", "clock.v1.Clock"):
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+                    states.append(answer.status)
+        await server.stop(0)
+        return str(refused.value), states
+
+    words, states = asyncio.run(bind())
+
+    assert "the clock cannot listen on 127.0.0.1:" in words
+    assert words.endswith("see [clock] port in openquake.cfg")
+    status = health_pb2.HealthCheckResponse
+    assert states == [status.SERVING, status.SERVING, status.NOT_SERVING, status.NOT_SERVING]

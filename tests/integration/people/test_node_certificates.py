@@ -183,8 +183,10 @@ def test_token_ends_with_the_credential_of_its_maker(
         made, text = NodeAccessClient(hers).create_token(addresses, HOUR, max_hosts=2)
     file = node_access.join(text, "n1")
 
-    people.revoke("ada", issued.id if only else "")
+    revoked = people.revoke("ada", issued.id if only else "")
 
+    assert (len(revoked.credentials), revoked.node_token_count) == (1 if only else 2, 1)
+    assert people.revoke("ada", issued.id if only else "").node_token_count == 0
     with pytest.raises(errors.CredentialError, match=r"was revoked, .*`quakegrid token create --node`"):
         node_access.join(text, "n2")
     assert {each.id: each.state(made.issue_time) for each in access.list_tokens()}[made.id] == "revoked"

@@ -175,6 +175,31 @@ def test_revoked_person_is_refused_in_words(master: Quakegrid, quakegrid: Quakeg
     assert master("user", "revoke", "rudi")[1].count("revoked") == 1
 
 
+def test_tokens_for_nodes_that_end_with_a_credential_are_counted(
+    master: Quakegrid, quakegrid: Quakegrid
+) -> None:
+    """Also where one credential of several is revoked, or replaced by a new one; and for scripts."""
+    words = "for nodes that nora had made; `quakegrid token create --node` makes others"
+    spare = credential_of(master, "nora", "admin").rename("first")
+    quakegrid("login", str(spare))
+    (first,) = [each for each in found(master("user", "list", "--json")) if each["name"] == "nora"]
+    quakegrid("user", "renew", "nora", "--file", "second")
+    quakegrid("token", "create", "--node")
+
+    told = master("user", "revoke", "nora", "--id", first["id"])[1]
+
+    assert told == f"revoked: nora (admin) {first['id'][:8]}\nended: 1 token {words}\n"
+    quakegrid("login", "second")
+    for _ in range(2):
+        assert quakegrid("token", "create", "--node")[2] == 0
+    assert f"ended: 2 tokens {words}\n" in master("user", "renew", "nora", "--only", "--file", "third")[1]
+    quakegrid("login", "third")
+    quakegrid("token", "create", "--node")
+    document = found(master("user", "revoke", "nora", "--json"))
+    assert [each["name"] for each in document["credentials"]] == ["nora"]
+    assert (document["node_token_count"], document["aborted_job_ids"]) == (1, [])
+
+
 def test_admin_cares_for_people_from_anywhere(master: Quakegrid, quakegrid: Quakegrid) -> None:
     """Adds them, changes their role, lists them; a user does none of this."""
     quakegrid("login", str(credential_of(master, "ada", "admin")))

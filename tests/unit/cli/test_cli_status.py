@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from quakegrid.cli import status
-from quakegrid.cli.views import render
+from quakegrid.cli.views import render, widths
 from quakegrid.clients.broker import FleetStatus, LeftOut, NodeStatus, SessionStatus, TaskTotals
 from quakegrid.nodes.template_state import TemplateKind, TemplateState
 from quakegrid.settings import config
@@ -31,6 +31,22 @@ def test_table_of_nodes_ends_with_who_is_left_out(capsys: pytest.CaptureFixture[
         "node n3 is left out of job 7, job 8: numpy 1.26.4 there, 2.2.6 here",
         "node n3 is left out of session 101: Python 3.12 there",
     ]
+
+
+def test_terminal_tells_whole_why_nodes_are_not_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is cut there, and what is to be checked is at the end; some nodes stand for all."""
+    why = "its agent does not answer at 10.0.0.4:1909 (nothing listens there: check whether its agent runs)"
+    down = [NodeStatus(f"10.0.0.{n}", f"n{n}", False, 4, 0, 0, why) for n in range(4, 12)]
+    monkeypatch.setattr(widths, "of_output", lambda: 80)
+
+    status.print_nodes("table", dataclasses.replace(FLEET, nodes=(NODE, *down)))
+
+    lines = capsys.readouterr().out.splitlines()
+    first = lines.index("node n4 is not up: its agent does not answer at 10.0.0.4:1909 (nothing listens")
+    assert lines[first + 1] == "  there: check whether its agent runs)"
+    assert "3 more are not up" in lines
 
 
 def test_json_of_nodes_has_it_with_the_node(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,10 +108,17 @@ def test_services_that_do_not_run_are_listed_where_they_should(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_master: bool, names: list[str]
 ) -> None:
     """A node has an agent; the others are its master's."""
-    monkeypatch.setattr(status.own_addresses, "is_own", lambda _host: is_master)
+    asked: list[str] = []
+
+    def is_own(host: str) -> bool:
+        asked.append(host)
+        return is_master
+
+    monkeypatch.setattr(status.own_addresses, "is_own", is_own)
 
     found = status.service_statuses(config.load_settings(tmp_path, {}))
 
+    assert len(asked) == 1  # a name server may take seconds for each
     assert [each.service for each in found] == names
     assert not any(each.is_up for each in found)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+
 import pytest
 
 from quakegrid.cli.views import render, widths
@@ -93,3 +97,49 @@ def test_foreign_text_commands_no_terminal(columns: int | None, monkeypatch: pyt
 
     assert widths.paragraph("a\x1b[2Jb\nc", 2) == r"a\x1b[2Jb c"
     assert widths.hanging("head ", "a\x1b]0;title\x07b\nc") == r"head a\x1b]0;title\x07b c"
+
+
+class FakeStream(io.StringIO):
+    """Of a terminal, or not."""
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        super().__init__()
+        self.is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        """As it was made."""
+        return self.is_terminal
+
+    def fileno(self) -> int:
+        """Of stderr."""
+        return 2
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "columns", "wanted"),
+    [(False, False, "", None), (True, True, "100", 100), (False, True, "", 132), (False, True, "90", 90)],
+    ids=["no terminal", "terminal", "results into a pipe", "the person's wish"],
+)
+def test_words_have_the_width_of_their_own_terminal(
+    monkeypatch: pytest.MonkeyPatch, *, out: bool, err: bool, columns: str, wanted: int | None
+) -> None:
+    """Results may go elsewhere."""
+    monkeypatch.setattr(sys, "stdout", FakeStream(is_terminal=out))
+    monkeypatch.setattr(sys, "stderr", FakeStream(is_terminal=err))
+    monkeypatch.setattr(os, "get_terminal_size", lambda _fd: os.terminal_size((132, 24)))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+
+    assert widths.of_talk() == wanted
+
+
+def test_words_keep_their_lines_and_indentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line by itself, and without what a terminal would obey; elsewhere nothing changes."""
+    text = "\n  one two three four five\nsix\x1b[2J"
+    monkeypatch.setattr(widths, "of_talk", lambda: 16)
+
+    assert widths.talk(text) == "\n  one two three\n    four five\nsix\\x1b[2J"
+
+    monkeypatch.setattr(widths, "of_talk", lambda: None)
+    assert widths.talk(text) == text

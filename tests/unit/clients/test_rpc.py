@@ -47,34 +47,6 @@ def test_words_of_grpc_reach_nobody() -> None:
     assert "FD Shutdown" not in str(error)
 
 
-@pytest.mark.parametrize(
-    ("details", "words"),
-    [
-        (
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:1: FD Shutdown",
-            "no answer",
-        ),
-        ("... ipv4:10.0.0.1:1: Failed to connect to remote host: Timeout occurred: FD Shutdown", "no answer"),
-        ("... connect: Connection refused (111)", "nothing listens there"),
-        ("... connect: No route to host (113)", "no way there"),
-        ("... connect: Network is unreachable (101)", "no way there"),
-        ("errors resolving n9:1909: [field:hostname lookup error]", "its name is not known"),
-        ("DNS resolution failed for n9:1909: C-ares status", "its name is not known"),
-        (
-            "... Ssl handshake failed: SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED",
-            "another authkey, or another clock",
-        ),
-        ("Socket closed", "the connection broke"),
-        ("... recvmsg:Connection reset by peer", "the connection broke"),
-        ("the agent is about to stop\nmore", "the agent is about to stop"),
-        ("", ""),
-    ],
-)
-def test_cause_of_a_silence_is_told_in_words(details: str, words: str) -> None:
-    """What a service has said itself stays."""
-    assert grpc_channels.cause_of(details) == words
-
-
 def test_slow_answer_blames_no_firewall() -> None:
     """A service that answers too late is running."""
     error = grpc_channels.translate(

@@ -203,3 +203,33 @@ def test_agent_that_answers_with_an_error_breaks() -> None:
     (found,) = wrong(MASTER, [replace(VISIT, facts=None, error="it is older")])
 
     assert (found.check, found.what) == ("agent", "it is older")
+
+
+def test_node_with_two_names_is_told_of_once() -> None:
+    """Its agent is one, whichever way it was reached; of the first name."""
+    facts = replace(NODE, instance_id="a1", swap_bytes=1 << 30)
+    clocks = (Clock(5.0, 0.01), Clock(5.1, 0.01))
+    visits = [replace(VISIT, host=f"10.0.0.{n}", facts=facts, clock=clock) for n, clock in enumerate(clocks)]
+
+    found = wrong(MASTER, visits)
+
+    assert sorted((each.check, each.node) for each in found) == [("clock", "10.0.0.0"), ("swap", "10.0.0.0")]
+
+
+def test_agents_that_do_not_say_which_they_are_are_as_many() -> None:
+    """Older ones tell no id."""
+    other = replace(VISIT, host="10.0.0.2", facts=replace(NODE, node="n2", machine="boot n2", swap_bytes=1))
+    visits = [replace(VISIT, facts=replace(NODE, swap_bytes=1 << 30)), other]
+
+    assert [each.node for each in wrong(MASTER, visits)] == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_agent_of_this_machine_is_here_whatever_its_boot_is_called() -> None:
+    """In a container with systemd, services see another id of the boot than the person who asks."""
+    swapping = replace(MASTER, swap_bytes=1 << 30, instance_id="a1", shared_dir="", is_embedded=True)
+    agent = replace(swapping, machine="real-boot m", core_count=4)
+    visit = Visit("10.0.0.9", VISIT.port, agent, VISIT.clock)
+
+    found = wrong(swapping, [visit], SharedFolder())
+
+    assert [(each.check, each.node) for each in found] == [("swap", "m")]

@@ -41,7 +41,7 @@ LAYERS: dict[str, set[str]] = {
     "install": {"settings", "machine"},
     "doctor": {"access", "api", "internal", "settings", "transport", "nodes", "clients", "sdk"},
     "engine": {"settings", "jobs", "blobs", "machine", "nodes", "clients", "session", "sdk", "install"}
-    | {"journals", "notify", "files"},
+    | {"journals", "notify", "files", "comparison"},
     "cli": {"access", "settings", "jobs", "machine", "transport", "nodes", "clients", "reports", "health"}
     | {"install", "doctor", "notify", "inputs", "comparison", "journals"},
 }

@@ -140,6 +140,12 @@ def test_node_without_the_masters_settings_is_refused(text: str, said: str) -> N
         plan.steps(NODE, text, "")
 
 
+def test_file_that_cannot_be_read_keeps_its_lines() -> None:
+    """Any of them may have the key."""
+    with pytest.raises(SettingsError, match=r"line 2$"):
+        plan.steps(NODE, "[dbserver]\nauthkey Zt5hPw\n", "")
+
+
 def test_node_with_a_token_needs_neither_settings_nor_master() -> None:
     """It gets its certificate before its agent starts; no words and no representation tell the token."""
     choice = dataclasses.replace(NODE, master="", token="qgnode1.secret")

@@ -27,10 +27,33 @@ def test_targets_and_their_names_in_logs(target: str, is_url: bool, described: s
 
 @pytest.mark.parametrize(
     "target",
-    ["", "  ", "a\0b", "x" * 5000, "https://", "http:///path", "http://a b", "http://h:99999", "http://[x"],
+    [
+        "",
+        "  ",
+        "a\0b",
+        "x" * 5000,
+        "https://",
+        "http:///path",
+        "http://a b",
+        "http://h:99999",
+        "http://[x",
+        "http://h/SECRET\x01",
+    ],
 )
 def test_targets_that_cannot_be_told_are_refused(target: str) -> None:
     """In words."""
     with pytest.raises(UsageError):
         targets.check(target)
     assert targets.described(target) is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "place", "login"),
+    [
+        ("https://chat.example.org/hook?a=b@c", "https://chat.example.org/hook?a=b@c", ""),
+        ("http://bot:p%40ss@127.0.0.1:8080/hook", "http://127.0.0.1:8080/hook", "Basic Ym90OnBAc3M="),
+    ],
+)
+def test_name_and_password_of_a_url_travel_in_a_header(url: str, place: str, login: str) -> None:
+    """HTTP has no other place for them, and Python took the password for a port, and said so in the log."""
+    assert targets.split_login(url) == (place, login)

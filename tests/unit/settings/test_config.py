@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -310,6 +311,46 @@ def test_names_of_the_engine_are_not_told(load: Load) -> None:
     )
 
     assert load(text).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("htps://bot:Zt5hPw@chat.example.org/hooks/Zt5hPw", "htps://chat.example.org/…"),
+        ("https://chat.example.org:99999/Zt5hPw", "https://chat.example.org:99999/…"),
+        ("https://bot:Zt5hPw@", "https://"),
+        ("https://bot:Zt5hPw", "…"),
+        ("https://bot:Zt5/hPw@chat.example.org", "…"),
+        ("https://bot:1/Zt5hPw@chat.example.org x", "https://…"),
+        ("bot:Zt5hPw@chat.example.org", "…"),
+        ("https://[Zt5hPw", "…"),
+        ("Zt5hPw", "…"),
+    ],
+)
+def test_url_that_cannot_be_read_keeps_its_secrets(load: Load, url: str, shown: str) -> None:
+    """The error goes to logs and terminals."""
+    with pytest.raises(errors.SettingsError) as raised:
+        load(f"[notify]\nurl = {url}\n")
+
+    assert f"[notify] url = {shown} is not allowed; give a URL" in str(raised.value)
+    assert "hPw" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("authkey = Zt5hPw\n", "line 1 stands before any [section]"),
+        ("[dbserver]\nauthkey Zt5hPw\n[broker\n", "no `key = value` and no [section] in line 2, 3"),
+        ("[dbserver]\nport = 1\nport = 2\n", "option 'port' in section 'dbserver' already exists"),
+    ],
+)
+def test_file_that_cannot_be_read_keeps_its_lines(load: Load, text: str, words: str) -> None:
+    """Any of them may have the key."""
+    with pytest.raises(errors.SettingsError) as raised:
+        load(text)
+
+    assert words in str(raised.value)
+    assert "Zt5hPw" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_database_needs_a_whole_path(load: Load) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quakegrid.services.agent.node.templates import template_config
 from quakegrid.settings import keyless
 
 KEY = "ZmFrZS1rZXktb2YtYS1jbHVzdGVy"
@@ -64,3 +65,12 @@ def test_files_are_merged_as_they_are_read_elsewhere(tmp_path: Path) -> None:
     two.write_text("no section\n")
     with pytest.raises(configparser.Error):
         keyless.merge([two])
+
+
+def test_file_for_a_template_that_cannot_be_made_keeps_the_lines(tmp_path: Path) -> None:
+    """The agent tells why in its log and to whoever asks for a driver."""
+    path = tmp_path / "openquake.cfg"
+    path.write_text(f"[notify]\nurl {KEY}\n")
+
+    with pytest.raises(OSError, match=r"openquake.cfg: no `key = value` and no \[section\] in line 2$"):
+        template_config.environ_of(tmp_path, {"OQ_CONFIG_FILE": str(path)})

@@ -16,7 +16,7 @@ import click
 from quakegrid import __version__, errors
 from quakegrid.cli import options
 from quakegrid.cli.shell.groups import CommandGroup, wants_colour
-from quakegrid.cli.views import live, render
+from quakegrid.cli.views import live, render, widths
 from quakegrid.errors import QuakeGridError
 from quakegrid.nodes.template_state import TemplateKind
 from quakegrid.services.agent.agentctl import commands, doctor_command, token_join
@@ -196,7 +196,10 @@ def warm() -> None:
         states = (status.template_state for status in statuses)
         state = next(each for each in states if each.kind is not TemplateKind.LOADING)
     is_warm = state.kind is TemplateKind.WARM
-    click.echo(f"template {state}", err=not is_warm)
+    if is_warm:
+        click.echo(widths.paragraph(f"template {state}", 2))
+    else:
+        render.say(f"template {state}")
     click.get_current_context().exit(int(not is_warm))
 
 
@@ -216,6 +219,6 @@ def main() -> None:
     except click.Abort:
         code = errors.EXIT_STOPPED
     except QuakeGridError as exc:
-        click.echo(f"agentctl: {exc}", err=True)
+        render.say(f"agentctl: {exc}")
         code = exc.exit_code
     sys.exit(code or 0)

@@ -88,7 +88,7 @@ def start(cores: int, output: str) -> None:
     """
     with _node() as (control, agent):
         was_serving = control.start(cores)
-        _say("the node served already" if was_serving else "the node serves")
+        render.say("the node served already" if was_serving else "the node serves")
         _print(output, agent.status())
 
 
@@ -134,7 +134,9 @@ def restart(force: bool, output: str) -> None:
         found = _wait_until_ended(agent)
         if driver_count:
             count = _driver_count(found) or driver_count
-            _say(f"the template restarts when its drivers ({count}) have ended; agentctl status shows them")
+            render.say(
+                f"the template restarts when its drivers ({count}) have ended; agentctl status shows them"
+            )
         while found.service == "restarting" or found.template_state.kind is TemplateKind.LOADING:
             time.sleep(POLL_S)
             found = agent.status()
@@ -167,7 +169,7 @@ def join(master: str | None, token: str, name: str, output: str) -> None:
     if token:
         token_join.certify(options.state_dir(), token, name=name, master=master or "")
         if not token_join.agent_runs(options.state_dir()):
-            _say("start the agent now: `agentctl serve`, or its unit")
+            render.say("start the agent now: `agentctl serve`, or its unit")
             return
     elif name:
         raise click.UsageError("--name is for a node that joins with a token: give --token, too")
@@ -177,7 +179,7 @@ def join(master: str | None, token: str, name: str, output: str) -> None:
         else:
             joined = control.join(master or node_settings().broker_host)
         if joined.is_configured:
-            _say(f"host_cores of the master has this node already, as {joined.host}")
+            render.say(f"host_cores of the master has this node already, as {joined.host}")
         end_s = time.monotonic() + WATCH_TIMEOUT_S
         while not (found := agent.status()).is_watched:
             if time.monotonic() > end_s:
@@ -216,7 +218,7 @@ def leave(force: bool, output: str) -> None:
     with _node() as (control, agent):
         counts = CountTeller()
         master = control.leave(lambda: counts.tell(agent.status()), is_forced=force)
-        _say(f"the node has left {master}")
+        render.say(f"the node has left {master}")
         _print(output, agent.status())
 
 
@@ -260,16 +262,16 @@ class CountTeller:
             return
         self._told = told
         workers = "1 worker has" if count == 1 else f"{count} workers have"
-        _say(f"waiting: {workers} to end, after the task at hand")
+        render.say(f"waiting: {workers} to end, after the task at hand")
         if not found.is_watched:
-            _say("no broker is there that could tell them; `agentctl kill` ends them at once")
+            render.say("no broker is there that could tell them; `agentctl kill` ends them at once")
 
 
 def _finish(agent: AgentClient, output: str, *, is_waiting: bool) -> None:
     found = _wait_until_ended(agent) if is_waiting else agent.status()
     if found.drivers:
-        _say(f"drivers that go on here: {_driver_count(found)}; agentctl status shows them")
-    _say("the node is stopped; `agentctl start` lets it serve again")
+        render.say(f"drivers that go on here: {_driver_count(found)}; agentctl status shows them")
+    render.say("the node is stopped; `agentctl start` lets it serve again")
     _print(output, found)
 
 
@@ -298,7 +300,3 @@ def _print(output: str, found: AgentStatus) -> None:
         "template": str(found.template_state),
     }
     render.print_record(output, record)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

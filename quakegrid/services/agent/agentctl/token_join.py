@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from quakegrid import errors
+from quakegrid.cli.views import render
 
 TOKEN_VARIABLE = "QUAKEGRID_TOKEN"  # noqa: S105  a name
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,8 +56,8 @@ def certify(state_dir: Path | None, token: str, *, name: str = "", master: str =
     path = node_files.write(settings.state_dir, file)
     node_state.change(settings.state_dir, master=file.broker)
     until = file.end_time.astimezone()
-    click.echo(f"this machine is the node {file.host} of {file.broker} until {until:%Y-%m-%d}", err=True)
-    click.echo(f"its certificate is in {path}, and is renewed by the agent", err=True)
+    render.say(f"this machine is the node {file.host} of {file.broker} until {until:%Y-%m-%d}")
+    render.say(f"its certificate is in {path}, and is renewed by the agent")
 
 
 def has_certificate(state_dir: Path | None) -> bool:

@@ -22,6 +22,7 @@ from quakegrid.clients.backoff import Backoff
 from quakegrid.internal.v1 import orders_pb2, orders_pb2_grpc
 from quakegrid.machine import service_logs
 from quakegrid.nodes.fingerprint import CLOCK_FITS, describe_clock
+from quakegrid.services.broker.nodes import link_failures
 from quakegrid.services.broker.nodes.orders import AgentOrders
 from quakegrid.services.broker.nodes.silence import LossTimer
 from quakegrid.services.broker.rpc import peer_input
@@ -165,8 +166,7 @@ class NodeLink:
             self.orders.channel = channel
             await self._follow(channel, loss)
         except grpc.aio.AioRpcError as exc:
-            cause = grpc_channels.cause_of(exc.details() or "")
-            return not self._is_first, f"its agent does not answer at {self.address} ({cause})"
+            return not self._is_first, self._why(exc)
         except errors.PeerError as exc:
             self._tell_nonsense(exc)
             return False, f"the report of its agent at {self.address} cannot be: {exc}"
@@ -183,6 +183,13 @@ class NodeLink:
             self.orders.channel = None
             await channel.close(None)
         return not self._is_first, "its agent stopped"
+
+    def _why(self, exc: grpc.aio.AioRpcError) -> str:
+        """Why the stream broke, or why there was none."""
+        if exc.code() not in grpc_channels.NO_ANSWER:
+            return str(grpc_channels.translate(exc, "agent", self.address))
+        cause = link_failures.cause_of(exc.details() or "")
+        return f"its agent does not answer at {self.address}" + (f" ({cause})" if cause else "")
 
     async def _follow(self, channel: grpc.aio.Channel, loss: LossTimer) -> None:
         """Take the agent's messages until the stream ends or breaks, or no message comes for long."""

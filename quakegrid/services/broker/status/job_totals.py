@@ -12,19 +12,18 @@ import contextlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 
 from quakegrid.api.v1 import jobs_pb2, jobs_pb2_grpc
-from quakegrid.clients.backoff import Backoff
+from quakegrid.clients import retries
 from quakegrid.clients.dbserver import job_messages
 from quakegrid.jobs.states import JobState
 from quakegrid.machine import service_life
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
 
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
 ENDS = (JobState.COMPLETE, JobState.FAILED, JobState.ABORTED)
 # Upper bounds of a histogram, seconds: from a demo to a model of a continent.
 BOUNDS_S = (10.0, 60.0, 300.0, 1800.0, 3600.0, 4 * 3600.0, 24 * 3600.0, 72 * 3600.0)
@@ -137,10 +136,12 @@ class JobWatch:
         self.totals = JobTotals()
         self._settings = settings
         self._task: asyncio.Task[None] | None = None
+        self._was_told = False  # whether the log has that the dbserver does not answer
 
     def start(self) -> None:
         """Begin to listen, in the running event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._watch(), name="job totals")
+        watching = retries.follow(self._open, self.totals.take, self._lose)
+        self._task = asyncio.get_running_loop().create_task(watching, name="job totals")
         self._task.add_done_callback(service_life.must_not_fail)
 
     async def close(self) -> None:
@@ -150,19 +151,17 @@ class JobWatch:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _watch(self) -> None:
-        backoff, was_told = Backoff(FIRST_RETRY_S, LAST_RETRY_S), False
-        while True:
-            address = self._settings.dbserver_address
-            async with grpc_channels.open_aio_channel(address, self._settings.proof) as channel:
-                request = jobs_pb2.WatchJobsRequest(after_event_id=self.totals.after_event_id)
-                try:
-                    async for response in jobs_pb2_grpc.JobsStub(channel).WatchJobs(request):
-                        self.totals.take(response)
-                        backoff.reset()
-                except grpc.RpcError as exc:
-                    if self.totals.is_heard or not was_told:
-                        log.info("jobs_not_heard reason=%s", exc.details())
-                    was_told = True
-            self.totals.lose()
-            await asyncio.sleep(backoff.next_s())
+    async def _open(self) -> AsyncIterator[jobs_pb2.WatchJobsResponse]:
+        """What the dbserver tells, over a connection of its own: its certificate is fresh."""
+        address = self._settings.dbserver_address
+        request = jobs_pb2.WatchJobsRequest(after_event_id=self.totals.after_event_id)
+        async with grpc_channels.open_aio_channel(address, self._settings.proof) as channel:
+            async for response in jobs_pb2_grpc.JobsStub(channel).WatchJobs(request):
+                yield response
+
+    def _lose(self, failure: grpc.RpcError | None) -> None:
+        if failure is not None:
+            if self.totals.is_heard or not self._was_told:
+                log.info("jobs_not_heard reason=%s", failure.details())
+            self._was_told = True
+        self.totals.lose()

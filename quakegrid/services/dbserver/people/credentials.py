@@ -28,8 +28,21 @@ class CredentialRow:
     revocation_s: float | None = None
 
 
-def issue(session: SqlSession, new: CredentialRow, *, is_only: bool) -> None:
-    """Store a new credential.
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """What counted until it was revoked.
+
+    Args:
+        credentials: of the person.
+        node_token_count: tokens for nodes that the person has made.
+    """
+
+    credentials: list[CredentialRow]
+    node_token_count: int
+
+
+def issue(session: SqlSession, new: CredentialRow, *, is_only: bool) -> Revoked:
+    """Store a new credential; returns what was revoked for it.
 
     Args:
         session: of the writer.
@@ -38,8 +51,9 @@ def issue(session: SqlSession, new: CredentialRow, *, is_only: bool) -> None:
     Raises:
         StateError: the person has one of another role that is not revoked, or there are too many.
     """
+    revoked = Revoked([], 0)
     if is_only:
-        revoke_all(session, new.name, new.issuer, new.issue_s)
+        revoked = revoke_all(session, new.name, new.issuer, new.issue_s)
     others = {row.role for row in find_valid(session, new.name, new.issue_s)} - {new.role}
     if others:
         raise StateError(
@@ -52,10 +66,11 @@ def issue(session: SqlSession, new: CredentialRow, *, is_only: bool) -> None:
         "INSERT INTO quakegrid_credential (id, name, role, issue_s, end_s, issuer, cluster) VALUES (?X)",
         [new.id, new.name, new.role, new.issue_s, new.end_s, new.issuer, new.cluster],
     )
+    return revoked
 
 
-def revoke(session: SqlSession, name: str, prefix: str, revoker: str, now_s: float) -> list[CredentialRow]:
-    """Revoke credentials of a person, and the tokens for nodes that the person has made.
+def revoke(session: SqlSession, name: str, prefix: str, revoker: str, now_s: float) -> Revoked:
+    """Revoke credentials of a person, and all tokens for nodes that the person has made.
 
     Args:
         session: of the writer.
@@ -63,8 +78,6 @@ def revoke(session: SqlSession, name: str, prefix: str, revoker: str, now_s: flo
         prefix: how the id of the one that is meant begins; empty for all.
         revoker: who asks.
         now_s: seconds since 1970.
-    Returns:
-        The credentials that were valid until now.
     Raises:
         NotFoundError: the person has no such credential.
         UsageError: more than one begins so.
@@ -77,17 +90,12 @@ def revoke(session: SqlSession, name: str, prefix: str, revoker: str, now_s: flo
     if prefix and len(meant) > 1:
         raise UsageError(f"{len(meant)} credentials of {name} begin with {prefix}; give more of the id")
     ended = [row for row in meant if row.revocation_s is None and row.end_s > now_s]
-    _revoke(session, ended, revoker, now_s)
-    tokens.revoke_made_by(session, name, revoker, now_s)
-    return ended
+    return _revoke(session, name, ended, revoker, now_s)
 
 
-def revoke_all(session: SqlSession, name: str, revoker: str, now_s: float) -> list[CredentialRow]:
-    """Revoke all credentials of a person that count, and the tokens for nodes; returns the credentials."""
-    ended = find_valid(session, name, now_s)
-    _revoke(session, ended, revoker, now_s)
-    tokens.revoke_made_by(session, name, revoker, now_s)
-    return ended
+def revoke_all(session: SqlSession, name: str, revoker: str, now_s: float) -> Revoked:
+    """Revoke all credentials of a person that count, and the tokens for nodes that the person has made."""
+    return _revoke(session, name, find_valid(session, name, now_s), revoker, now_s)
 
 
 def find_all(session: SqlSession) -> list[CredentialRow]:
@@ -117,8 +125,9 @@ def _find(session: SqlSession, condition: str, *args: object) -> list[Credential
     return [CredentialRow(*row) for row in session.query(query, *args).rows]
 
 
-def _revoke(session: SqlSession, rows: list[CredentialRow], revoker: str, now_s: float) -> None:
+def _revoke(session: SqlSession, name: str, rows: list[CredentialRow], revoker: str, now_s: float) -> Revoked:
     for row in rows:
         session.execute(
             "UPDATE quakegrid_credential SET revocation_s=?x, revoker=?x WHERE id=?x", now_s, revoker, row.id
         )
+    return Revoked(rows, tokens.revoke_made_by(session, name, revoker, now_s))

@@ -95,11 +95,17 @@ def revoke(session: SqlSession, prefix: str, revoker: str, now_s: float) -> Toke
     return found[0]
 
 
-def revoke_made_by(session: SqlSession, name: str, revoker: str, now_s: float) -> None:
-    """Revoke all tokens that a person has made: whoever had the credential can have kept some of them."""
+def revoke_made_by(session: SqlSession, name: str, revoker: str, now_s: float) -> int:
+    """Revoke all tokens that a person has made: whoever had the credential can have kept some of them.
+
+    Returns:
+        How many counted until now.
+    """
     issuer = str(Principal(PrincipalRole.ADMIN, name))
+    valid = _find(session, "issuer=?x AND revocation_s IS NULL AND end_s > ?x", issuer, now_s)
     change = "UPDATE quakegrid_node_token SET revocation_s=?x, revoker=?x"
     session.execute(f"{change} WHERE issuer=?x AND revocation_s IS NULL", now_s, revoker, issuer)
+    return len(valid)
 
 
 def users(session: SqlSession, token_id: str) -> list[str]:

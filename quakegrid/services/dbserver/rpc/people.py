@@ -19,7 +19,7 @@ from quakegrid.services.dbserver.logins import book, password_rows, servicers
 from quakegrid.services.dbserver.logins.book import LoginBook
 from quakegrid.services.dbserver.logins.passwords import Passwords
 from quakegrid.services.dbserver.people import credentials, roles
-from quakegrid.services.dbserver.people.credentials import CredentialRow
+from quakegrid.services.dbserver.people.credentials import CredentialRow, Revoked
 from quakegrid.services.dbserver.people.listed import CredentialWrites
 from quakegrid.services.dbserver.people.valid import ValidCredentials
 from quakegrid.services.dbserver.store.database import Readers, SqlSession
@@ -81,11 +81,11 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
         except ValueError as exc:
             raise UsageError(f"no certificate can be made: {exc}") from exc
 
-        def issue(session: SqlSession) -> None:
+        def issue(session: SqlSession) -> Revoked:
             book.take_role(session, new.name, role, issuer, is_only=request.is_only)
-            credentials.issue(session, new, is_only=request.is_only)
+            return credentials.issue(session, new, is_only=request.is_only)
 
-        await self._writes.do(issue)
+        revoked = await self._writes.do(issue)
         logger.info(
             "credential_issued name=%s role=%s id=%s by=%s only=%s",
             new.name,
@@ -95,7 +95,10 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
             request.is_only,
         )
         return people_pb2.IssueCredentialResponse(
-            credential=_encode(new), certificate_pem=certificate_pem, ca_pem=ca_pem
+            credential=_encode(new),
+            certificate_pem=certificate_pem,
+            ca_pem=ca_pem,
+            node_token_count=revoked.node_token_count,
         )
 
     def ListCredentials(  # noqa: N802  named in the proto
@@ -114,7 +117,7 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
         """End credentials before their time."""
         revoker, now_s = str(callers.current()), time.time()
 
-        def revoke(session: SqlSession) -> tuple[list[CredentialRow], bool, int]:
+        def revoke(session: SqlSession) -> tuple[Revoked, bool, int]:
             had_password, count = False, 0
             if not request.id:
                 had_password, count = book.end_person(session, request.name, revoker, now_s)
@@ -123,10 +126,13 @@ class PeopleServicer(people_pb2_grpc.PeopleServicer):
             return credentials.revoke_all(session, request.name, revoker, now_s), had_password, count
 
         revoked, had_password, count = await self._writes.do(revoke)
-        for row in revoked:
+        for row in revoked.credentials:
             logger.info("credential_revoked name=%s id=%s by=%s", row.name, row.id, revoker)
         return people_pb2.RevokeCredentialsResponse(
-            revoked=map(_encode, revoked), had_password=had_password, web_token_count=count
+            revoked=map(_encode, revoked.credentials),
+            had_password=had_password,
+            web_token_count=count,
+            node_token_count=revoked.node_token_count,
         )
 
     async def WatchCredentials(  # type: ignore[override]  # noqa: N802  named in the proto

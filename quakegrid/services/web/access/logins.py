@@ -22,10 +22,10 @@ from quakegrid.access import web_tokens
 from quakegrid.access.principals import PEOPLE, PrincipalRole
 from quakegrid.access.proofs import KeyProof
 from quakegrid.api.v1 import people_pb2, people_pb2_grpc
+from quakegrid.clients import retries
 from quakegrid.clients.dbserver.credential_watch import COUNTS_ALONE_S
 from quakegrid.internal.v1 import web_logins_pb2, web_logins_pb2_grpc
 from quakegrid.services.web.callers import Caller, Way
-from quakegrid.services.web.live import following
 from quakegrid.services.web.service_link import ServiceLink
 from quakegrid.transport.keys import web_token_keys
 
@@ -222,7 +222,7 @@ class Logins:
     async def follow_source(self) -> None:
         """Hear of what is revoked, and look at the sessions of streams, for ever."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(following.follow(self._watch, self._take, self._lose))
+            parts.create_task(retries.follow(self._watch, self._take, self._lose))
             parts.create_task(self._look_for_ever())
 
     def _watch(self) -> AsyncIterable[people_pb2.WatchCredentialsResponse]:
@@ -235,7 +235,7 @@ class Logins:
         self._fresh_after_s = time.monotonic()
         self._bell.set()
 
-    def _lose(self, _code: grpc.StatusCode | None) -> None:
+    def _lose(self, _failure: grpc.RpcError | None) -> None:
         self._is_followed = False
 
     async def _look_for_ever(self) -> None:

@@ -59,9 +59,9 @@ class JobFeed(FollowedFeed):
     def _open(self) -> AsyncIterable[jobs_pb2.WatchJobsResponse]:
         return jobs_pb2_grpc.JobsStub(self._channel()).WatchJobs(jobs_pb2.WatchJobsRequest())
 
-    def _lose(self, code: grpc.StatusCode | None) -> None:
+    def _lose(self, failure: grpc.RpcError | None) -> None:
         self._is_filling = False
-        super()._lose(code)
+        super()._lose(failure)
 
     def _take(self, response: jobs_pb2.WatchJobsResponse) -> None:
         if response.WhichOneof("kind") == "snapshot":

@@ -19,10 +19,10 @@ import grpc
 from quakegrid import errors
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
 from quakegrid.api.v1.task_records_pb2 import TaskRecordBlock
+from quakegrid.clients import retries
 from quakegrid.clients.backoff import Backoff
 from quakegrid.reports.stream.task_stream import TaskStream
 from quakegrid.services.web.live.feed import Event, Feed
-from quakegrid.services.web.live.following import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from quakegrid.services.web.live.frames import Frames
 from quakegrid.transport import grpc_channels
 
@@ -86,7 +86,7 @@ class TaskFeed(Feed):
 
     async def follow_source(self) -> None:
         """Follow the broker until the session has ended."""
-        pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        pauses = Backoff(retries.FIRST_STREAM_PAUSE_S, retries.LONGEST_STREAM_PAUSE_S)
         while True:
             try:
                 await self._follow_once(pauses)

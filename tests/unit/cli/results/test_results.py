@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
@@ -9,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
@@ -19,8 +20,10 @@ from quakegrid.cli import __main__ as command_line
 from quakegrid.cli import options
 from quakegrid.cli.results import compare, plot, prune, sources
 from quakegrid.cli.views import plots
+from quakegrid.clients.web import results, web_client
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
+from quakegrid.services.web import app
 from tests.unit.cli.test_cli_jobs import START, make_job
 
 CURVE = "#,,remark {}\nlon,poe\n0.0,{}\n"
@@ -265,8 +268,105 @@ def test_compare_says_nothing_of_results_that_it_did_not_compare(
     assert (done.exit_code, json.loads(done.stdout)["is_same"]) == (0, None)
 
     monkeypatch.setattr(source, "export_csv", lambda *_args: [])
-    with pytest.raises(errors.NotFoundError, match="neither job 1 nor job 2 has a result"):
+    done = call("jobs", "compare", "1", "2")
+    assert done.exit_code == errors.EXIT_FAILED
+    assert "The results could not be compared: neither job 1 nor job 2 has a result" in done.stdout
+    assert "truncation_level: 1 and 2" in done.stdout
+
+
+OLD = "the web service has no such path"
+
+
+def refuse(*_args: object) -> NoReturn:
+    """As an older web service does."""
+    raise errors.NotFoundError(OLD)
+
+
+@pytest.mark.usefixtures("database")
+def test_compare_compares_what_it_can(source: FakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what it could not compare, and why; of that it does not say that it is the same."""
+    monkeypatch.setattr(source, "inputs", refuse)
+    source.poes[2] = source.poes[1]
+
+    done = call("jobs", "compare", "1", "2")
+
+    assert done.exit_code == 0
+    assert "truncation_level: 1 and 2" in done.stdout
+    assert "All 1 results are the same." in done.stdout
+    assert f"The inputs could not be compared: {OLD}" in done.stdout
+    assert "The inputs are the same." not in done.stdout
+    found = json.loads(call("jobs", "compare", "1", "2", "--json").stdout)
+    assert (found["inputs"], found["not_compared"]) == (None, {"inputs": OLD})
+    assert OLD in call("jobs", "compare", "1", "2", "--output", "quiet").stderr
+
+
+@pytest.mark.usefixtures("database")
+def test_compare_fails_where_it_can_compare_nothing(
+    source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where the results are what it cannot compare: exit code 0 would say that they are the same."""
+    monkeypatch.setattr(source, "export_csv", refuse)
+
+    done = call("jobs", "compare", "1", "1")
+    assert (done.exit_code, "The parameters are the same." in done.stdout) == (errors.EXIT_FAILED, True)
+
+    monkeypatch.setattr(source, "parameters", refuse)
+    monkeypatch.setattr(source, "inputs", refuse)
+    with pytest.raises(errors.NotFoundError, match=OLD):
         call("jobs", "compare", "1", "2")
+
+
+@pytest.mark.usefixtures("database")
+def test_compare_does_not_ask_on_where_nobody_answers(
+    source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part would wait for as long."""
+
+    def wait(_job_id: int) -> NoReturn:
+        raise errors.PeerUnreachableError("the web service does not answer")
+
+    monkeypatch.setattr(source, "parameters", wait)
+
+    with pytest.raises(errors.PeerUnreachableError):
+        call("jobs", "compare", "1", "2")
+
+
+class FakeWeb:
+    """A web service that gives one answer, or refuses."""
+
+    address = "https://master:8800"
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def get(self, _path: str, **_query: str) -> Any:
+        """The answer."""
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_older_web_service_is_named_as_such() -> None:
+    """By what a service says of a path that it does not have; other refusals are told as they are."""
+    told = asyncio.run(app._not_found(None, None)).body  # type: ignore[arg-type]
+    none_there = web_client.refusal(web_client.WebAnswer(404, bytes(told)))
+
+    def source_of(answer: Any) -> sources.WebSource:
+        return sources.WebSource(None, FakeWeb(answer))  # type: ignore[arg-type]
+
+    with pytest.raises(errors.NotFoundError, match=r"has no /calculations/7/inputs.json; it is older than"):
+        source_of(none_there).inputs(7)
+    with pytest.raises(errors.NotFoundError, match=r"^there is no job 7$"):
+        source_of(errors.NotFoundError("there is no job 7")).inputs(7)
+    with pytest.raises(errors.PeerError, match="another form"):
+        source_of(["sites.csv"]).inputs(7)
+
+
+@pytest.mark.parametrize("listed", [[{"id": 1, "name": "curves"}], 5, [{"id": "x"}]])
+def test_outputs_in_another_form_are_refused_in_words(listed: Any) -> None:
+    """A web service of another version may have other fields."""
+    with pytest.raises(errors.PeerError, match="another form"):
+        results.outputs(FakeWeb(listed), 7)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("database")

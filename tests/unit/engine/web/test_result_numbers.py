@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import h5py
 import numpy as np
 import pytest
 
 from quakegrid import errors
+from quakegrid.comparison import parameters
 from quakegrid.engine.web import result_numbers
 
 
@@ -225,6 +227,46 @@ def test_input_that_was_written_later_is_not_what_was_read(tmp_path: Path) -> No
 
     assert found["same.xml"] == found["kept.xml"] != found["edited.xml"]
     assert found["edited.xml"] == "changed since the calculation began"
+
+
+def test_job_file_is_no_input(tmp_path: Path) -> None:
+    """It was read before its job waited: when it was edited meanwhile, its contents are others by now.
+
+    Its parameters are compared, as they were read. The same is true of an archive.
+    """
+    names = {"job_ini": "job.ini", "input_zip": "job.zip", "sites": "sites.csv"}
+    for name in names.values():
+        (tmp_path / name).write_text(name)
+
+    found = result_numbers.digests({kind: str(tmp_path / name) for kind, name in names.items()})
+
+    assert list(found) == ["sites.csv"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (errno.ENOENT, "gone"),
+        (errno.ENOTDIR, "gone"),
+        (errno.EACCES, "no permission to read it"),
+        (errno.EIO, "cannot be read"),
+    ],
+)
+def test_input_that_is_not_read_says_why(
+    trouble: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is there is not called gone; that it is unknown on both sides is told in each case."""
+    path = tmp_path / "sites.csv"
+
+    def refuse(_path: Path, *_args: object, **_options: object) -> NoReturn:
+        raise OSError(trouble, os.strerror(trouble))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+
+    found = result_numbers.digests({"sites": str(path)})
+
+    assert found == {"sites.csv": words}
+    assert len(parameters.differing_inputs(found, found)) == 1
 
 
 def test_inputs_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -29,10 +30,13 @@ class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
     Args:
         gather: gathers the facts in a few seconds at most; called in a thread.
         core_count: cores that the agent offers now.
+        instance_id: of the agent.
     """
 
-    def __init__(self, gather: Callable[[int, Errand], NodeFacts], core_count: Callable[[], int]) -> None:
-        self._gather, self._core_count = gather, core_count
+    def __init__(
+        self, gather: Callable[[int, Errand], NodeFacts], core_count: Callable[[], int], instance_id: str
+    ) -> None:
+        self._gather, self._core_count, self._instance_id = gather, core_count, instance_id
 
     async def Examine(  # noqa: N802
         self, request: examination_pb2.ExamineRequest, context: Context
@@ -50,6 +54,6 @@ class ExaminationServicer(examination_pb2_grpc.ExaminationServicer):
         names = tuple(request.account_names)
         errand = Errand(request.shared_dir, request.nonce_name, tuple(request.lane_ports), names)
         facts = await asyncio.to_thread(self._gather, self._core_count(), errand)
-        response.facts.CopyFrom(codec.encode_facts(facts))
+        response.facts.CopyFrom(codec.encode_facts(replace(facts, instance_id=self._instance_id)))
         response.send_time.GetCurrentTime()
         return response

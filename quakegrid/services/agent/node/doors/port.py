@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from quakegrid import errors
 from quakegrid.api.v1 import nodes_pb2, nodes_pb2_grpc
 from quakegrid.clients.audit.sender import AuditSender
 from quakegrid.clients.dbserver.credential_watch import CredentialWatch
@@ -19,7 +18,7 @@ from quakegrid.services.agent.node.doors.node_control import NodesServicer
 from quakegrid.services.agent.node.doors.worker_orders import OrdersServicer
 from quakegrid.services.agent.node.output.log_tail import LogTail
 from quakegrid.settings.config import Settings
-from quakegrid.transport import callers, credentials, grpc_channels
+from quakegrid.transport import callers, grpc_channels
 from quakegrid.transport.audited_calls import Auditor
 from quakegrid.transport.old_keys import OldKeyCheck
 
@@ -50,7 +49,7 @@ class AgentServer:
     def __init__(self, agent: Agent, log_tail: LogTail, settings: Settings) -> None:
         self._agent, self._log_tail, self._settings = agent, log_tail, settings
         self.port = settings.agent_port
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = service_life.Health(SERVICES)
         self._standing = CredentialWatch(settings)
         self._sender = AuditSender(settings, f"agent of {agent.node}")
         self.auditor = Auditor(f"agent of {agent.node}", self._sender, node=agent.node)
@@ -69,24 +68,22 @@ class AgentServer:
         )
         orders_pb2_grpc.add_OrdersServicer_to_server(OrdersServicer(agent), server)
         nodes_pb2_grpc.add_NodesServicer_to_server(NodesServicer(agent, self._log_tail), server)
-        examination = ExaminationServicer(Gatherer(settings).gather, lambda: agent.serving.core_count)
+        examination = ExaminationServicer(
+            Gatherer(settings).gather, lambda: agent.serving.core_count, agent.instance_id
+        )
         examination_pb2_grpc.add_ExaminationServicer_to_server(examination, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._health.add_to(server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME), server)
         address = f"{settings.agent_listen}:{self.port}"
-        try:
-            self.port = server.add_secure_port(address, credentials.server_credentials(settings.proof))
-        except RuntimeError:
-            raise errors.QuakeGridError(
-                f"the agent cannot listen on {address}: the port is in use or the address is not ours; "
-                "see [zworkers] ctrl_port and [agent] listen in openquake.cfg"
-            ) from None
+        self.port = grpc_channels.bind(
+            server, address, settings.proof, ("agent", "[zworkers] ctrl_port and [agent] listen")
+        )
         return server
 
     async def start(self) -> None:
         """Begin to serve."""
         await self._port.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self._health.tell(is_serving=True)
 
     async def wait_until_closed(self) -> None:
         """Wait until the port is stopped; raises the error if the port cannot be opened again."""
@@ -94,7 +91,7 @@ class AgentServer:
 
     async def refuse(self) -> None:
         """Tell callers that this agent is about to stop."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.tell(is_serving=False)
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, and end running calls after the grace."""
@@ -102,7 +99,3 @@ class AgentServer:
         await self._port.stop(timeout_s)
         self.auditor.close()
         await self._sender.close(AUDIT_GRACE_S)
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", *SERVICES):
-            await self._health.set(service, status)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from quakegrid.errors import SettingsError
-from quakegrid.settings import keyless
+from quakegrid.settings import keyless, reader
 from quakegrid.settings.config import ONLY_CONFIG, RUN_FOLDER, config_paths
 
 NAME = "template.cfg"
@@ -26,7 +26,10 @@ def environ_of(state_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """
     try:
         merged = keyless.merge(config_paths(state_dir, environ))
-    except (SettingsError, UnicodeDecodeError, configparser.Error) as exc:
+    except configparser.Error as exc:
+        place = getattr(exc, "source", "")
+        raise OSError(f"the configuration cannot be read: {place}: {reader.trouble_of(exc)}") from None
+    except (SettingsError, UnicodeDecodeError) as exc:
         raise OSError(f"the configuration cannot be read: {' '.join(str(exc).split())}") from None
     folder = state_dir / RUN_FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
