@@ -144,7 +144,13 @@ MUTANTS: Sequence[Mutant] = (
                 f"{SERVICES}.broker.worker_orders:WorkerOrders._start",
                 "self._loop.handle(core.WorkersUnsure(worker_ids))",
                 "self._loop.handle(core.WorkersRefused(worker_ids))",
-            )
+            ),
+            Edit(  # else the lane's word on who is busy shows it after a time
+                f"{SERVICES}.broker.fleet.core:Fleet._on_second_passed",
+                "deaths.lose_strangers(session, self.workers)",
+                "[lost for lost in deaths.lose_strangers(session, self.workers)"
+                " if not lost.end.worker_id.startswith(self.run_name)]",
+            ),
         ],
     ),
     Mutant(

@@ -189,7 +189,7 @@ class Fleet:
         actions = self._nodes.pass_second()
         for session in self.sessions.values():
             session.pass_second()
-            actions += deaths.lose_strangers(session, self.workers, self.run_name)
+            actions += deaths.lose_strangers(session, self.workers)
             if session.deaths:
                 actions += deaths.check_session(session, self._nodes.usable_by(session))
         self.workers.pass_second()

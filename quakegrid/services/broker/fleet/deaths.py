@@ -23,7 +23,7 @@ MIN_PATIENCE = 10
 # So many of its workers may end by orders of people, or with their template, before a task is done. With a
 # template that dies whenever a worker begins, workers would otherwise be started for ever.
 MAX_EXCUSED_ENDS = 300
-# How long a lane may have a worker that no agent has told of: twice as long as a node may be silent.
+# How long a lane may have a worker that the fleet does not have: twice as long as a node may be silent.
 STRANGE_S = 30
 
 
@@ -82,18 +82,18 @@ def check_session(session: FleetSession, core_counts: Mapping[str, int]) -> list
     return [FailSession(session.session_id, reason)]
 
 
-def lose_strangers(session: FleetSession, known: Container[str], run_name: str) -> list[LoseWorker]:
-    """Give up workers of an earlier broker that a lane has and no agent tells of; called each second.
+def lose_strangers(session: FleetSession, known: Container[str]) -> list[LoseWorker]:
+    """Give up workers that a lane has and nobody else knows; called each second.
 
-    They ended before this broker reached their agent; the ends of its own workers it has told.
+    Either an earlier broker started them, and they ended before this one reached their agent. Or this broker
+    gave them up with their node while the order to start them was still on its way; if the lane died after
+    that, the new lane was not told.
 
     Args:
         session: whose lane tells.
-        known: the workers that agents told of.
-        run_name: how the names of this broker's workers begin.
+        known: the workers of the fleet.
     """
-    unknown = sorted(name for name in session.busy_worker_ids if name not in known)
-    strange = [name for name in unknown if not name.startswith(f"{run_name}-")]
+    strange = sorted(name for name in session.busy_worker_ids if name not in known)
     session.strange_s = {name: session.strange_s.get(name, 0) + 1 for name in strange}
     return [
         LoseWorker(WorkerEnd(session.session_id, name, "no agent has it", is_clean=False, is_blameless=True))

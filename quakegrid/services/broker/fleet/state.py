@@ -164,7 +164,7 @@ class FleetSession:
         peak_counts: the largest task counts of the second before and of this one. A session that has no task
             for a moment keeps its cores.
         busy_worker_ids: its workers that hold a task, as its lane tells.
-        strange_s: those of them that no agent has told of, and for how many seconds.
+        strange_s: those of them that the fleet does not have, and for how many seconds.
         served: grows with each turn on a core, less for a heavy session.
         was_served: whether it had a core in the last turn.
         is_resumed: an earlier broker had admitted it.

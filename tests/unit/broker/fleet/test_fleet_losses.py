@@ -167,3 +167,17 @@ def test_worker_that_a_lane_has_and_no_agent_is_lost_after_a_time() -> None:
         if isinstance(action, fleet.LoseWorker)
     ]
     assert lost == [(STRANGE_S, "old-1", True), (2 * STRANGE_S, "old-1", True)]
+
+
+def test_worker_that_was_lost_before_it_began_is_lost_again_if_a_lane_has_it() -> None:
+    """The order to start it was on its way when its node was lost. Then its lane died; it joined the next."""
+    core = Fleet([HostCores("n1", -1)], 0, "run")
+    step(core, fleet.NodeReported("n1", "n1", 1, "warm", frozenset()))
+    step(core, fleet.SessionRequested(1, ()))
+    step(core, fleet.NodeLost("n1", "gone"))
+    step(core, fleet.WorkersStarted(("run-1",)))
+    step(core, fleet.TasksCounted(1, 2, frozenset({"run-1"})))
+
+    found = [action for _ in range(STRANGE_S) for action in step(core, fleet.SecondPassed())]
+
+    assert [action.end.worker_id for action in found if isinstance(action, fleet.LoseWorker)] == ["run-1"]

@@ -68,6 +68,7 @@ def test_cores_that_do_not_drain_are_looked_for_elsewhere() -> None:
     second = drains(step(core, fleet.SecondPassed()))
     for _, worker_id in second:
         step(core, ended(worker_id, "exit code 0", is_clean=True))
+    step(core, fleet.TasksCounted(1, 100, frozenset(worker_id for _, worker_id in first)))
     settled = [action for _ in range(100) for action in step(core, fleet.SecondPassed())]
 
     assert len(first) == len(second) == 2
