@@ -30,6 +30,8 @@ class DriverSocket:
         self._is_message_here = False  # the last `wait` has seen one
         # A new connection is there, and its lane's hello is to come; whoever takes the hello clears it.
         self.awaits_hello = False
+        # Messages since a probe was answered. Whoever sends a join begins anew.
+        self.sent_count = 0
 
     def connect(self, endpoint: str, keys: DoorKeys, identity: bytes) -> None:
         """Connect to a lane; arguments as of `lane_sockets.connect_dealer`."""
@@ -42,6 +44,7 @@ class DriverSocket:
         """Send a header and the frames of its payload without waiting."""
         assert self._dealer is not None
         lane_sockets.send_frames(self._dealer, lane_sockets.cut_message(message))
+        self.sent_count += 1
 
     def receive(self) -> list[zmq.Frame] | None:
         """The next message, if there is one; after a `wait` that saw one without looking again.
@@ -54,7 +57,7 @@ class DriverSocket:
         received = receive(self._dealer)
         while received is not None and lane_sockets.is_probe(received):
             self.send([lane_sockets.PROBE])
-            self.awaits_hello = True
+            self.awaits_hello, self.sent_count = True, 0
             received = lane_sockets.receive_frames(self._dealer)
         return received
 

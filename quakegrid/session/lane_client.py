@@ -70,6 +70,7 @@ class LaneClient:
         self._waiting: dict[int, WaitingTask] = {}
         self.window = TaskWindow()
         self._retelling = Retelling(patience.refused_retry_s, patience.broker_s)
+        self._hello_number = 0  # of the lane's last hello; 0 if the lane does not number them
         self._taken_bytes = 0  # of outcomes, since the lane was last told
         self.has_joined = False  # the lane has confirmed it, at least once
         self.blobs = BlobTable()
@@ -139,11 +140,7 @@ class LaneClient:
 
     @property
     def _due_s(self) -> float:
-        """When to tell the lane again.
-
-        Not before its hello, where that is to come: the answer to the hello tells everything. What was told
-        between would let the lane deliver outcomes that cross this answer.
-        """
+        """When to tell the lane again; not before its hello, where that is to come."""
         return math.inf if self._lane.awaits_hello else self._retelling.due_s
 
     # --- what the lane is told
@@ -197,7 +194,10 @@ class LaneClient:
             case "refused":
                 refused = message.refused
                 self._retelling.refuse(
-                    refused.reason, time.monotonic(), is_unknown_session=refused.is_unknown_session
+                    refused.reason,
+                    time.monotonic(),
+                    is_unknown_session=refused.is_unknown_session,
+                    is_join=refused.is_join,
                 )
             case other:
                 raise errors.PeerError(f"the lane sent {other!r} to a driver")
@@ -210,7 +210,7 @@ class LaneClient:
                 f"the lane speaks version {hello.protocol_version} of the lanes, this driver version "
                 f"{lane_sockets.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
             )
-        self._lane.awaits_hello = False
+        self._lane.awaits_hello, self._hello_number = False, hello.number
         state_dir = self._settings.state_dir
         if hello.blob_folder_id == shared_memory.folder_id(state_dir):
             folder = shared_memory.folder(state_dir) / str(self._stream.session_id)
@@ -218,16 +218,14 @@ class LaneClient:
         self._tell_lane()
 
     def _tell_lane(self) -> None:
-        self._retelling.begin(self._stream.admission_count)
+        self._retelling.begin(self._stream.admission_count, awaits_answer=self._hello_number > 0)
         for blob_id, content in self.blobs.start_again():
             self._put_blob(blob_id, content)
         for submitted in self._sent.values():
             self._lane.send(submitted.message)
         self._taken_bytes = 0
-        join = lane_pb2.Join(
-            protocol_version=lane_sockets.PROTOCOL_VERSION, session_id=self._stream.session_id
-        )
-        self._lane.send([lane_pb2.LaneMessage(join=join).SerializeToString()])
+        self._lane.send([_join(self._stream.session_id, self._hello_number, self._lane.sent_count + 1)])
+        self._lane.sent_count = 0
 
     def _forget(self, task_id: int) -> bool:
         """Forget a task; returns whether its outcome was still awaited."""
@@ -251,3 +249,14 @@ class LaneClient:
         put = lane_pb2.PutBlob(session_id=self._stream.session_id, blob_id=blob_id)
         header = lane_pb2.LaneMessage(put_blob=put).SerializeToString()
         self._lane.send([header] if content is None else [header, content])
+
+
+def _join(session_id: int, hello_number: int, message_count: int) -> bytes:
+    """The header that ends what the lane is told."""
+    join = lane_pb2.Join(
+        protocol_version=lane_sockets.PROTOCOL_VERSION,
+        session_id=session_id,
+        hello_number=hello_number,
+        message_count=message_count,
+    )
+    return lane_pb2.LaneMessage(join=join).SerializeToString()

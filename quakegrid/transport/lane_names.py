@@ -19,7 +19,8 @@ MAX_DIGITS = 20
 _DRIVER, _WORKER = "driver", "worker"
 # The second connections of a driver and of a worker, for files of their jobs.
 _FILE_SERVER, _FILE_READER = "file-server", "file-reader"
-WORKER_PREFIX = b"worker "  # of each worker's name
+# Of each driver's name, and of each worker's.
+DRIVER_PREFIX, WORKER_PREFIX = b"driver ", b"worker "
 _SHOWN_CHARACTERS = 64
 
 

@@ -83,9 +83,9 @@ MUTANTS: Sequence[Mutant] = (
         "a lane confirms the join behind a task that it refused, which is lost (a test that hung)",
         [
             Edit(
-                f"{SERVICES}.lane.joining:Joining.join",
-                "if self._refused.pop(session_id, None) is not None:",
-                "if False:",
+                f"{SERVICES}.lane.drivers.joining:Joining.join",
+                "self._refused.pop(session_id, None) is not None",
+                "False",
             ),
         ],
         NEW_BROKER,
@@ -95,7 +95,7 @@ MUTANTS: Sequence[Mutant] = (
         "a lane that stands in for one that died hands out what workers still run (1 of 14 broker kills)",
         [
             Edit(
-                f"{SERVICES}.lane.joining:Joining.end_settling",
+                f"{SERVICES}.lane.drivers.joining:Joining.end_settling",
                 "now_s >= end_s or session.has_all_workers",
                 "True",
             )
@@ -169,10 +169,15 @@ MUTANTS: Sequence[Mutant] = (
         "a driver tells its lane all again after a refusal of what it told before (this simulation)",
         [
             Edit(
+                "quakegrid.session.retelling:Retelling.refuse",
+                "if is_unknown_session and self._awaits_answer and not is_join:",
+                "if False:",
+            ),
+            Edit(
                 "quakegrid.session.retelling:Retelling.end",
                 "self.due_s = self._give_up_s = math.inf",
                 "self._give_up_s = math.inf",
-            )
+            ),
         ],
         NEW_BROKER,
     ),
@@ -230,16 +235,26 @@ MUTANTS: Sequence[Mutant] = (
         ],
     ),
     Mutant(
-        "told-before-the-hello",
-        "a driver tells its lane between a new connection and the hello (this simulation)",
+        "earlier-hello-counts",
+        "a lane takes a join that answers an earlier hello than its last one (this simulation)",
         [
             Edit(
-                "quakegrid.session.lane_client:LaneClient._due_s",
-                "math.inf if self._lane.awaits_hello else self._retelling.due_s",
-                "self._retelling.due_s",
+                f"{SERVICES}.lane.drivers.greetings:Greetings.judge",
+                "if hello_number != greeting.number:",
+                "if False:",
             )
         ],
-        NEW_BROKER,
+    ),
+    Mutant(
+        "torn-telling-counts",
+        "a lane takes a join though a part of what the driver told was lost (this simulation)",
+        [
+            Edit(
+                f"{SERVICES}.lane.drivers.greetings:Greetings.judge",
+                "message_count == count",
+                "True",
+            )
+        ],
     ),
     Mutant(
         "begun-before-it-was-held",

@@ -143,7 +143,7 @@ class Promises:
         """A lane hands out a task."""
         key = session_id, task_id
         self._sent[key] = self._world.now_s
-        if key in self._taken and not self._is_join_astray(session_id):
+        if key in self._taken:
             words = f"attempt {attempt} of task {task_id} is handed out, and its driver has the outcome"
             self._world.fail(broken(10, words))  # a lane would take an exception for its own
 
@@ -151,23 +151,8 @@ class Promises:
         """A driver has an outcome that its lane took for lost or unknown, and had computed again."""
         self._taken.add(key)
         is_later = self._sent.get(key, 0.0) > self._delivered.get((*key, attempt), float("inf"))
-        if is_later and not self._is_join_astray(key[0]):
+        if is_later:
             raise broken(10, f"task {key[1]} was handed out again after its outcome was on its way")
-
-    def _is_join_astray(self, session_id: int) -> bool:
-        """Whether a lane may have taken a join of its driver for another than it was.
-
-        A connection broke in the middle of what the driver told: the rest goes out on the next one, and the
-        lane cannot know that something is missing before the join. Or the driver tells everything twice, and
-        what the lane delivers after the first join crosses the second telling: it was busy and answers the
-        probes of two connections, or a hello of the one before; or its first join is still on its way, or
-        settles. The lane computes again then, and delivers once.
-        """
-        return any(
-            driver.is_join_astray
-            for driver in self._world.drivers
-            if driver.rules is not None and driver.rules.session_id == session_id
-        )
 
     def on_received(self, session_id: int, task_id: int, attempt: int) -> None:
         """A lane that knows the session gets an outcome."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from quakegrid.services.lane import joining
 from quakegrid.services.lane.door import Door
+from quakegrid.services.lane.drivers import joining
 from quakegrid.services.lane.payloads import Payloads
 from quakegrid.services.lane.settings import DoorSettings
 from quakegrid.services.lane.tasks.events import Peer

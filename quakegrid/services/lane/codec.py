@@ -41,9 +41,11 @@ class UnknownSessionError(PeerError):
         super().__init__(f"session {session_id} is not open on this lane")
 
 
-def hello(blob_folder_id: str) -> bytes:
-    """The header that greets a peer."""
-    greeting = lane_pb2.Hello(protocol_version=lane_sockets.PROTOCOL_VERSION, blob_folder_id=blob_folder_id)
+def hello(blob_folder_id: str, number: int = 0) -> bytes:
+    """The header that greets a peer; a driver's has a number."""
+    greeting = lane_pb2.Hello(
+        protocol_version=lane_sockets.PROTOCOL_VERSION, blob_folder_id=blob_folder_id, number=number
+    )
     return lane_pb2.LaneMessage(hello=greeting).SerializeToString()
 
 
@@ -225,9 +227,11 @@ def task_failed(lease: Lease, operation: str, reasons: Sequence[str]) -> bytes:
     return lane_pb2.LaneMessage(task_failed=failed).SerializeToString()
 
 
-def refused(reason: str, *, is_unknown_session: bool = False) -> bytes:
+def refused(reason: str, *, is_unknown_session: bool = False, is_join: bool = False) -> bytes:
     """The header that says why a message was not taken."""
-    refusal = lane_pb2.Refused(reason=reason[:REASON_CHARACTERS], is_unknown_session=is_unknown_session)
+    refusal = lane_pb2.Refused(
+        reason=reason[:REASON_CHARACTERS], is_unknown_session=is_unknown_session, is_join=is_join
+    )
     return lane_pb2.LaneMessage(refused=refusal).SerializeToString()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
 import socket
 import time
 
@@ -17,7 +18,8 @@ from quakegrid.errors import PeerError
 from quakegrid.nodes import worker_end_messages
 from quakegrid.services.lane import codec
 from quakegrid.services.lane.codec import UnknownSessionError
-from quakegrid.services.lane.joining import Joining
+from quakegrid.services.lane.drivers.greetings import Greetings
+from quakegrid.services.lane.drivers.joining import Joining
 from quakegrid.services.lane.mail import Message, SessionMail
 from quakegrid.services.lane.payloads import Payloads, SpillError
 from quakegrid.services.lane.peers import Peers, SendFrames
@@ -32,6 +34,8 @@ from quakegrid.transport.lane_names import DriverName, PeerName, WorkerName, wor
 from quakegrid.wire.v1 import lane_pb2
 
 log = logging.getLogger("quakegrid.lane")
+# Of the number of the first hello, which is drawn.
+HELLO_BITS = 48
 _decode = lane_pb2.LaneMessage.FromString
 
 
@@ -57,7 +61,9 @@ class Door:
         self._performer = Performer(self._peers, control, payloads, settings)
         self._scheduler, self._sessions = self._performer.scheduler, self._performer.sessions
         self._reports = self._performer.reports
-        self._joining = Joining(self._performer)
+        greetings = Greetings(secrets.randbits(HELLO_BITS))  # of the lane before us they had other numbers
+        self._joining = Joining(self._performer, self._peers, greetings)
+        self._greetings = greetings.by_driver
         self.begin_turn(time.monotonic())
 
     @property
@@ -138,7 +144,7 @@ class Door:
         who: PeerName | None = None
         try:
             if not header and not payload:  # a probe
-                self._performer.greet(peer)
+                self._joining.greet(peer)
                 return
             who = self._peers.known.get(peer) or self._peers.recognise(peer, self._sessions)
             if len(header) > codec.MAX_HEADER_BYTES:
@@ -162,6 +168,9 @@ class Door:
     def _take_from_driver(
         self, peer: Peer, who: DriverName, message: lane_pb2.LaneMessage, payload: list[zmq.Frame]
     ) -> None:
+        greeting = self._greetings.get(peer)
+        if greeting is not None:
+            greeting.message_count += 1
         match message.WhichOneof("body"):
             case "submit_task":
                 self._submit(peer, who, message.submit_task, payload)
@@ -178,8 +187,12 @@ class Door:
                 self._performer.handle(core.TasksCancelled(session_id, task_ids))
                 self._reports.changed.add(session_id)
             case "join":
-                codec.check_version(message.join.protocol_version, "the driver")
-                self._joining.join(peer, codec.check_session(message.join.session_id, who))
+                join = message.join
+                codec.check_version(join.protocol_version, "the driver")
+                session_id = codec.check_session(join.session_id, who)
+                self._joining.join(
+                    peer, session_id, hello_number=join.hello_number, message_count=join.message_count
+                )
             case other:
                 raise PeerError(f"{other!r} is nothing that a driver says to a lane")
 

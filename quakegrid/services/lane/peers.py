@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Container, Sequence
 
+from quakegrid.errors import PeerError
 from quakegrid.machine import service_logs
 from quakegrid.services.lane import codec
 from quakegrid.services.lane.payloads import Frame
 from quakegrid.services.lane.tasks.events import Peer, SessionId
 from quakegrid.transport import lane_names
 from quakegrid.transport.fast_zmq import zmq
-from quakegrid.transport.lane_names import PeerName
+from quakegrid.transport.lane_names import DriverName, PeerName
 
 log = logging.getLogger("quakegrid.lane")
 # The first are logged each; of later ones each whose number is a power of two.
@@ -54,6 +55,16 @@ class Peers:
             self.known[peer] = who
         return who
 
+    def driven_session(self, peer: Peer) -> SessionId | None:
+        """The session whose driver a peer proves to be; None if it is anybody else."""
+        if not peer.startswith(lane_names.DRIVER_PREFIX):
+            return None
+        try:
+            who = lane_names.read_name(peer, self._token_key)
+        except PeerError:
+            return None
+        return SessionId(who.session_id) if isinstance(who, DriverName) else None
+
     def forget_session(self, session_id: SessionId) -> None:
         """A session was closed."""
         self.known = {peer: who for peer, who in self.known.items() if who.session_id != session_id}
@@ -71,13 +82,16 @@ class Peers:
             return False
         return True
 
-    def refuse(self, peer: Peer, reason: str, *, is_unknown_session: bool = False) -> None:
+    def refuse(
+        self, peer: Peer, reason: str, *, is_unknown_session: bool = False, is_join: bool = False
+    ) -> None:
         """Tell a peer that its message was not taken, and why.
 
         Args:
             peer: that is refused; it has proven its name if its session is unknown.
             reason: for people.
             is_unknown_session: the peer may be right, and the broker has not named its session yet.
+            is_join: the message was a driver's join.
         """
         if is_unknown_session and peer.startswith(lane_names.WORKER_PREFIX):
             self._turn_away(peer)
@@ -85,7 +99,7 @@ class Peers:
         if service_logs.is_logged(self.refused_count, _LOGGED_COUNT):
             name = lane_names.shown(peer)
             log.warning("message_refused count=%d peer=%s reason=%.300s", self.refused_count, name, reason)
-        self.send(peer, [codec.refused(reason, is_unknown_session=is_unknown_session)])
+        self.send(peer, [codec.refused(reason, is_unknown_session=is_unknown_session, is_join=is_join)])
 
     def take_turned_away(self, session_id: SessionId) -> set[Peer]:
         """The workers of a session that were refused as it was not open here; they are told nothing."""

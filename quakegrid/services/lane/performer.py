@@ -44,7 +44,7 @@ class Performer:
         self, peers: Peers, control: socket.socket, payloads: Payloads, settings: DoorSettings
     ) -> None:
         self._peers, self._payloads, self._settings = peers, payloads, settings
-        self._hello = codec.hello(shared_memory.folder_id(settings.state_dir))
+        self._blob_folder_id = shared_memory.folder_id(settings.state_dir)
         self.scheduler = Scheduler()
         self.sessions: dict[SessionId, SessionMail] = {}  # others only read it
         self.reports = Reports(control, self.scheduler, self.sessions)
@@ -84,13 +84,18 @@ class Performer:
         self.sessions[session_id] = SessionMail(session_id, self._payloads, self._peers.send, recorder, blobs)
         self.handle(codec.opened(order))
 
-    def greet(self, peer: Peer) -> None:
-        """Say hello to a peer on a new connection; what was on the way before it may have been lost."""
+    def greet(self, peer: Peer, hello_number: int = 0) -> None:
+        """Say hello to a peer on a new connection; what was on the way before it may have been lost.
+
+        Args:
+            peer: that is to tell what it has.
+            hello_number: for a driver, which says it back; 0 for others.
+        """
         for session in self.sessions.values():
             session.outcome_counts.pop(peer, None)  # until it has told what it has
             if session.driver == peer:
                 session.hold()
-        self._peers.send(peer, [self._hello])
+        self._peers.send(peer, [codec.hello(self._blob_folder_id, hello_number)])
 
     def let_join(self, session_id: SessionId, driver: Peer) -> None:
         """A driver has told its tasks: take what its workers said before, and place them."""

@@ -225,19 +225,25 @@ class Hello(_message.Message):
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     BLOB_FOLDER_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol that the lane speaks."""
     blob_folder_id: _builtins.str
     """Which folder of shared memory the lane sees. A driver that sees the same one may leave blobs there."""
+    number: _builtins.int
+    """Of this hello; each hello to a driver has another number. 0 from a lane that does not know this field, and in
+    hellos to other peers.
+    """
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
         blob_folder_id: _builtins.str = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_folder_id", b"blob_folder_id", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_folder_id", b"blob_folder_id", "number", b"number", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -251,18 +257,30 @@ class Join(_message.Message):
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    HELLO_NUMBER_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol that the driver speaks."""
     session_id: _builtins.int
+    hello_number: _builtins.int
+    """Number of the hello that it answers. A lane ignores a join that answers an earlier hello than its last one: the
+    driver tells everything again. 0 from a driver that does not know this field, and for a hello without number.
+    """
+    message_count: _builtins.int
+    """Messages of the driver, this one included, since it sent the probe back, or since its last `Join`. If the lane
+    got another number of messages, some were lost with a connection, and the lane refuses the join.
+    """
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
         session_id: _builtins.int = ...,
+        hello_number: _builtins.int = ...,
+        message_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocol_version", b"protocol_version", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello_number", b"hello_number", "message_count", b"message_count", "protocol_version", b"protocol_version", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -860,18 +878,24 @@ class Refused(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     IS_UNKNOWN_SESSION_FIELD_NUMBER: _builtins.int
+    IS_JOIN_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     is_unknown_session: _builtins.bool
     """The session that it is for is not open on this lane: it is over, or a new broker does not know of it yet."""
+    is_join: _builtins.bool
+    """The message was a `Join`. While a driver waits for the answer to its join, it need not heed that other messages
+    were refused for an unknown session: then the lane refuses the join, too.
+    """
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         is_unknown_session: _builtins.bool = ...,
+        is_join: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_unknown_session", b"is_unknown_session", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_join", b"is_join", "is_unknown_session", b"is_unknown_session", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

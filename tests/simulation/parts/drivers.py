@@ -20,9 +20,8 @@ from quakegrid.session.options import Patience
 from quakegrid.session.stream_rules import Heard, Next, StreamRules
 from quakegrid.session.worker_output import WordsRelay
 from quakegrid.transport import lane_names, lane_sockets
-from quakegrid.wire.v1 import lane_pb2
 from tests.simulation.fabric.calls import UP, Calls, Stream
-from tests.simulation.fabric.wires import Connection, Message, Wire
+from tests.simulation.fabric.wires import Message, Wire
 
 if TYPE_CHECKING:
     from tests.simulation.parts.nodes import SimulatedNode
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 PATIENCE = Patience()
 RETRY_S = 0.5
-# How the header of a driver's last word on what it awaits begins.
-JOIN_TAG = lane_pb2.LaneMessage(join=lane_pb2.Join()).SerializeToString()[:1]
 ELSEWHERE = Path("/nowhere")
 
 
@@ -95,18 +92,15 @@ class SocketFace:
 
     def __init__(self) -> None:
         self.wire: Wire | None = None
-        self.session_id = 0
         self.received: list[Message] = []
         self.awaits_hello = False
-        self.is_join_astray = False
-        self._last_join: tuple[Connection, int] | None = None
+        self.sent_count = 0
 
     def send(self, message: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""
         assert self.wire is not None
         self.wire.send(message)
-        if bytes(message[0][:1]) == JOIN_TAG:
-            self._note_join(self.wire.connection)
+        self.sent_count += 1
 
     def receive(self) -> Message | None:
         """The next message; a probe is answered here."""
@@ -114,21 +108,9 @@ class SocketFace:
             message = self.received.pop(0)
             if not lane_sockets.is_probe(message):  # type: ignore[arg-type]
                 return message
-            self.is_join_astray |= self.awaits_hello  # there will be two hellos, and a telling for each
             self.send([lane_sockets.PROBE])
-            self.awaits_hello = True
+            self.awaits_hello, self.sent_count = True, 0
         return None
-
-    def _note_join(self, connection: Connection | None) -> None:
-        """Look whether the lane may take this join for another, see `Promises`."""
-        is_probed = any(lane_sockets.is_probe(message) for message in self.received)  # type: ignore[arg-type]
-        if connection is None or is_probed:
-            self.is_join_astray = True
-            return
-        if self._last_join is not None and self._last_join[0] is connection:
-            self.is_join_astray |= connection.arrived_count < self._last_join[1]  # it is still on its way
-        self.is_join_astray |= self.session_id in connection.lane.door._joining._settling
-        self._last_join = connection, connection.sent_count
 
 
 class SimulatedDriver:
@@ -168,11 +150,6 @@ class SimulatedDriver:
         """Whether it hangs at an abort whose broker has died: nobody kills it."""
         is_deaf = self.is_aborted and self._world.is_deaf_to_aborts(self)
         return is_deaf and self.aborted_life != self._world.master.life
-
-    @property
-    def is_join_astray(self) -> bool:
-        """Whether its lane may have taken a join of it for another than it was, see `promises.py`."""
-        return self._socket.is_join_astray
 
     # --- its end
 
@@ -353,7 +330,6 @@ class SimulatedDriver:
         self.client.window.expect_workers(admitted.core_count)
         identity = lane_names.driver_name(admitted.session_id, admitted.session_token)
         port = int(admitted.lane_endpoint.rpartition(":")[2])
-        self._socket.session_id = admitted.session_id
         self._socket.wire = Wire(self._world.network, self.node.machine, identity, port, self._on_message)
         self._world.promises.on_admitted(self)
         if self.job_id:

@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
 # Deciding code: events in, actions out. No socket, message, clock, thread or log.
 PURE = (
     "quakegrid.services.lane.tasks",
+    "quakegrid.services.lane.drivers.greetings",
     "quakegrid.services.broker.fleet",
     "quakegrid.services.broker.lanes.ports",
     "quakegrid.services.broker.happenings.notable",

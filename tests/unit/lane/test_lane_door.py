@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid.internal.v1 import orders_pb2
-from quakegrid.services.lane import codec, control, joining, reports
+from quakegrid.services.lane import codec, control, reports
+from quakegrid.services.lane.drivers import joining
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
 from tests.support import doors

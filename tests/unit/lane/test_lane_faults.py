@@ -10,7 +10,8 @@ import pytest
 
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.nodes import worker_end_messages
-from quakegrid.services.lane import codec, joining
+from quakegrid.services.lane import codec
+from quakegrid.services.lane.drivers import joining
 from quakegrid.services.lane.payloads import Frame, Payload, Payloads
 from quakegrid.services.lane.tasks.events import Action, Event, WorkerJoined
 from quakegrid.services.lane.tasks.scheduler import Scheduler

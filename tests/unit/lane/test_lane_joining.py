@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from quakegrid.internal.v1 import orders_pb2
-from quakegrid.services.lane import joining, peers
+from quakegrid.services.lane import peers
+from quakegrid.services.lane.drivers import joining
 from quakegrid.services.lane.tasks.events import SessionId, TaskId
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
@@ -244,3 +245,113 @@ def test_failures_that_wait_for_their_driver_do_not_count_among_what_it_takes(pl
 
     assert session._sent_bytes == session._parked_bytes == 0
     assert not session.parked
+
+
+def join_number(played: PlayedDoor, hello_number: int, message_count: int) -> None:
+    """The driver joins as one does that knows numbers."""
+    join = lane_pb2.Join(
+        protocol_version=lane_sockets.PROTOCOL_VERSION,
+        session_id=SESSION,
+        hello_number=hello_number,
+        message_count=message_count,
+    )
+    played.say(driver(), join=join)
+
+
+def heard_number(played: PlayedDoor) -> int:
+    """The number of the last hello to the driver."""
+    return [each.hello.number for each in played.heard(driver()) if each.HasField("hello")][-1]
+
+
+def test_join_behind_lost_messages_is_refused(played: PlayedDoor) -> None:
+    """The connection broke in the middle of what the driver told; the rest came before the lane knew."""
+    played.open(SESSION)
+    connect_anew(played)
+    number = heard_number(played)
+    tell(played, 1, 3)
+
+    join_number(played, number, 4)
+    refused = played.heard(driver())
+    tell(played, 1, 2, 3)
+    join_number(played, number, 4)
+    played.turn(joining.SETTLE_S)
+    played.turn()
+
+    assert [(each.refused.is_join, each.refused.is_unknown_session) for each in refused] == [(True, True)]
+    assert "lost" in refused[0].refused.reason
+    assert heard_kinds(played) == ["joined"]
+
+
+def test_join_that_answers_an_earlier_hello_is_ignored(played: PlayedDoor) -> None:
+    """The driver tells everything again; what the lane did meanwhile would be new to it."""
+    played.open(SESSION)
+    peer = played.ready("w1")
+    connect_anew(played)
+    earlier = heard_number(played)
+    connect_anew(played)
+    number = heard_number(played)
+
+    tell(played, 1)
+    join_number(played, earlier, 2)
+    played.turn(joining.SETTLE_S)
+    played.turn()
+    early = heard_kinds(played), given(played, peer)
+    tell(played, 1)
+    join_number(played, number, 2)
+    played.turn(joining.SETTLE_S)
+    played.turn()
+
+    assert early == ([], [])
+    assert heard_kinds(played) == ["joined"]
+    assert given(played, peer) == [1]
+
+
+def test_join_that_settles_is_ignored_when_the_driver_connects_anew(played: PlayedDoor) -> None:
+    """It tells everything again; it does not wait longer for its workers than it would have."""
+    played.open(SESSION)
+    connect_anew(played)
+    tell(played, 1)
+    join_number(played, heard_number(played), 2)
+    played.turn(joining.SETTLE_S / 2)
+
+    connect_anew(played)
+    number = heard_number(played)
+    order_workers(played)
+    played.turn(joining.SETTLE_S)
+    played.turn()
+    early = heard_kinds(played)
+    assert played.door._joining.deadlines_s == []
+    tell(played, 1)
+    join_number(played, number, 2)
+    played.turn()
+
+    assert early == []
+    assert heard_kinds(played) == ["joined"]
+
+
+def test_driver_that_answers_an_earlier_lane_is_greeted(played: PlayedDoor) -> None:
+    """Its join comes before it knows of the new connection."""
+    played.open(SESSION)
+
+    join_number(played, 12, 1)
+    number = heard_number(played)
+    join_number(played, number, 1)
+
+    assert heard_kinds(played) == ["joined"]
+
+
+def test_hellos_of_other_peers_have_no_number(played: PlayedDoor) -> None:
+    """Nor one of a peer that does not prove to be a driver."""
+    for peer in (played.ready("w1"), b"driver 5 " + b"0" * 64):
+        played.heard(peer)
+        played.take(peer, lane_sockets.PROBE)
+
+        assert [message.hello.number for message in played.heard(peer)] == [0]
+
+
+def test_refused_join_says_that_it_is_one(played: PlayedDoor) -> None:
+    """So the driver knows that no answer to its join is to come."""
+    tell(played, 1)
+    played.say(driver(), join=JOIN)
+
+    assert [message.refused.is_join for message in played.heard(driver())] == [False, True]

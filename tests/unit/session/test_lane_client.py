@@ -22,6 +22,14 @@ from quakegrid.wire.v1 import lane_pb2
 
 SESSION = 77
 HELLO = lane_pb2.LaneMessage(hello=lane_pb2.Hello(protocol_version=lane_sockets.PROTOCOL_VERSION))
+
+
+def numbered_hello(number: int) -> lane_pb2.LaneMessage:
+    """A hello of a lane that numbers them."""
+    hello = lane_pb2.Hello(protocol_version=lane_sockets.PROTOCOL_VERSION, number=number)
+    return lane_pb2.LaneMessage(hello=hello)
+
+
 UNKNOWN = fake_lane.refused("not here", is_unknown_session=True).message
 
 
@@ -40,6 +48,7 @@ class PlayedSocket:
 
     def __init__(self) -> None:
         self.awaits_hello = False
+        self.sent_count = 0
         self.incoming: list[lane_pb2.LaneMessage] = []
         self._sent: list[lane_pb2.LaneMessage] = []
 
@@ -50,6 +59,13 @@ class PlayedSocket:
     def send(self, message: Sequence[bytes | memoryview]) -> None:
         """Keep a message."""
         self._sent.append(lane_pb2.LaneMessage.FromString(bytes(message[0])))
+        self.sent_count += 1
+
+    def take_joins(self) -> list[tuple[int, int]]:
+        """Which hello each join since the last call answers, and how many messages it counts."""
+        sent, self._sent = self._sent, []
+        joins = [message.join for message in sent if message.HasField("join")]
+        return [(join.hello_number, join.message_count) for join in joins]
 
     def take_sent(self) -> list[str | None]:
         """What was sent since the last call."""
@@ -96,6 +112,46 @@ def test_lane_that_has_said_hello_is_told_again_when_a_new_broker_admits_the_ses
     assert lane.take_sent() == ["join"]
 
 
+def test_join_says_which_hello_it_answers_and_how_many_messages_there_were(tmp_path: Path) -> None:
+    """Since the hello was asked for, or since the last join."""
+    testing.write_cluster_config(tmp_path)
+    settings = config.load_settings(tmp_path, testing.isolated_environ(tmp_path))
+    lane = PlayedSocket()
+    client = LaneClient(settings, PlayedStream(), lane, Patience())  # type: ignore[arg-type]
+    client.submit([b"one"], LaneTask("op"))
+    client.submit([b"two"], LaneTask("op"))
+
+    lane.incoming.append(numbered_hello(7))
+    assert client.receive_ready() is None
+    client.submit([b"three"], LaneTask("op"))
+    lane.incoming.append(numbered_hello(8))
+    assert client.receive_ready() is None
+
+    assert lane.take_joins() == [(7, 2 + 2 + 1), (8, 1 + 3 + 1)]
+
+
+def test_driver_that_joins_heeds_no_refusal_but_that_of_its_join(tmp_path: Path) -> None:
+    """The lane refuses the join, too, if it is to be told again; else it has all by then."""
+    testing.write_cluster_config(tmp_path)
+    settings = config.load_settings(tmp_path, testing.isolated_environ(tmp_path))
+    stream, lane = PlayedStream(), PlayedSocket()
+    client = LaneClient(settings, stream, lane, Patience(refused_retry_s=60.0))  # type: ignore[arg-type]
+    lane.incoming.append(numbered_hello(7))
+    assert client.receive_ready() is None
+
+    stream.admission_count = 2
+    lane.incoming.append(UNKNOWN)
+    found = [client.receive_ready(), client.receive_ready()]
+    before = lane.take_joins()
+    refused = lane_pb2.Refused(reason="not here", is_unknown_session=True, is_join=True)
+    lane.incoming.append(lane_pb2.LaneMessage(refused=refused))
+    found += [client.receive_ready(), client.receive_ready()]
+
+    assert found == [None] * 4
+    assert before == [(7, 1)]
+    assert lane.take_joins() == [(7, 1)]
+
+
 @pytest.fixture
 def sockets() -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
     """Two sockets that are connected within this process."""
@@ -112,9 +168,12 @@ def test_probe_of_a_new_connection_is_answered_and_its_hello_awaited(
     ours, theirs = sockets
     socket = DriverSocket(Wakeup())
     socket._dealer = ours
+    socket.send([b"old"])
+    assert (socket.sent_count, theirs.recv()) == (1, b"old")
 
     theirs.send(lane_sockets.PROBE)
 
     assert socket.receive() is None
     assert socket.awaits_hello
     assert theirs.recv() == lane_sockets.PROBE
+    assert socket.sent_count == 0

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from quakegrid.services.lane.codec import UnknownSessionError
+from quakegrid.services.lane.drivers.greetings import Greetings, JoinKind
 from quakegrid.services.lane.mail import SessionMail
+from quakegrid.services.lane.peers import Peers
 from quakegrid.services.lane.performer import Performer
 from quakegrid.services.lane.tasks.events import Peer, SessionId, TaskId, WorkerId
 from quakegrid.wire.v1 import lane_pb2
@@ -19,6 +21,7 @@ from quakegrid.wire.v1 import lane_pb2
 SETTLE_S = 10.0
 # Sessions of which a task was refused, far more than a lane has. Of those beyond, the oldest is forgotten.
 MAX_REFUSED_SESSIONS = 10_000
+TORN = "messages of the driver of session {} were lost before it joined"
 
 
 class Joining:
@@ -26,19 +29,32 @@ class Joining:
 
     Args:
         performer: lets them join; its sessions are only read here.
+        peers: of the lane.
+        greetings: of its drivers.
     """
 
-    def __init__(self, performer: Performer) -> None:
+    def __init__(self, performer: Performer, peers: Peers, greetings: Greetings) -> None:
         self._performer, self._sessions = performer, performer.sessions
-        # Drivers that brought tasks along, and when they join.
-        self._settling: dict[SessionId, tuple[float, Peer]] = {}
+        self._peers, self._greetings = peers, greetings
+        # Drivers that brought tasks along, and when they join. None for one that is to tell everything again.
+        self._settling: dict[SessionId, tuple[float, Peer | None]] = {}
         # The last task of each session that was refused, as the broker had not named the session yet.
         self._refused: dict[SessionId, TaskId] = {}
 
     @property
     def deadlines_s(self) -> list[float]:
         """When to call `end_settling`, for each driver that settles."""
-        return [end_s for end_s, _ in self._settling.values()]
+        return [end_s for end_s, peer in self._settling.values() if peer is not None]
+
+    def greet(self, peer: Peer) -> None:
+        """Say hello to a peer, which has a new connection. A driver is to tell everything, and to join."""
+        session_id = self._peers.driven_session(peer)
+        if session_id is None:
+            self._performer.greet(peer)
+            return
+        if session_id in self._settling:
+            self._settling[session_id] = self._settling[session_id][0], None
+        self._performer.greet(peer, self._greetings.greet(peer, session_id, self._sessions))
 
     def open(self, session_id: SessionId, turned_away: Iterable[Peer]) -> None:
         """The broker named a session; workers that were turned away before are to tell what they have."""
@@ -69,22 +85,35 @@ class Joining:
             del self._refused[session_id]  # the driver tells all, in order: those before this one came, too
         return session
 
-    def join(self, peer: Peer, session_id: SessionId) -> None:
+    def join(self, peer: Peer, session_id: SessionId, *, hello_number: int, message_count: int) -> None:
         """A driver has told its tasks, and wants to join.
 
-        Raises:
-            UnknownSessionError: the broker named the session after a task of it was refused. Without this
-                task, what a worker runs would be run again; so the driver is to tell everything again.
+        It is refused, and told so, if it has to tell everything again: the session is not open, or the broker
+        named it after a task of it was refused, or messages were lost with a connection. Without these tasks
+        what workers run would be run again.
+
+        Args:
+            peer: the driver.
+            session_id: its session.
+            hello_number: of the hello that it answers; 0 from a driver that knows no numbers.
+            message_count: what it has sent since the hello, or since its last join.
         """
-        if self._refused.pop(session_id, None) is not None:
-            raise UnknownSessionError(session_id)
-        session, scheduler = self._sessions.get(session_id), self._performer.scheduler
-        if session is None or session.driver is not None or not scheduler.task_count([session_id]):
+        kind = self._greetings.judge(peer, hello_number, message_count) if hello_number else JoinKind.WHOLE
+        if kind is JoinKind.UNASKED:
+            self.greet(peer)
+        if kind in (JoinKind.UNASKED, JoinKind.EARLIER):
+            return
+        session, is_refused = self._sessions.get(session_id), self._refused.pop(session_id, None) is not None
+        if session is None or is_refused or kind is JoinKind.TORN:
+            is_torn = kind is JoinKind.TORN and session is not None
+            reason = TORN.format(session_id) if is_torn else str(UnknownSessionError(session_id))
+            self._peers.refuse(peer, reason, is_unknown_session=True, is_join=True)
+            return
+        if session.driver is not None or not self._performer.scheduler.task_count([session_id]):
             self._settling.pop(session_id, None)
             self._performer.let_join(session_id, peer)
             return
-        now_s = self._performer.now_s
-        end_s, _ = self._settling.get(session_id, (now_s + SETTLE_S, peer))
+        end_s, _ = self._settling.get(session_id, (self._performer.now_s + SETTLE_S, peer))
         self._settling[session_id] = end_s, peer
 
     def end_settling(self) -> None:
@@ -94,7 +123,7 @@ class Joining:
             session = self._sessions.get(session_id)
             if session is None:
                 del self._settling[session_id]
-            elif now_s >= end_s or session.has_all_workers:
+            elif peer is not None and (now_s >= end_s or session.has_all_workers):
                 del self._settling[session_id]
                 with self._performer.contained(session_id):
                     self._performer.let_join(session_id, peer)

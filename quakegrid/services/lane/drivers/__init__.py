@@ -1,0 +1,1 @@
+"""How drivers join their sessions: `joining.py` decides when, `greetings.py` which of their joins count."""
