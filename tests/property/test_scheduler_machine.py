@@ -104,6 +104,11 @@ class LaneMachine(RuleBasedStateMachine):
         self.take(self.scheduler.handle(joined, self.now_s))
         return name
 
+    @rule(name=workers)
+    def greet(self, name: WorkerId) -> None:
+        """A worker's connection broke; what it has comes later, or never."""
+        self.take(self.scheduler.handle(lane.WorkerGreeted(S, name), self.now_s))
+
     @rule(name=workers, data=st.data())
     def join_again(self, name: WorkerId, data: st.DataObject) -> None:
         """A worker whose connection broke names some of the leases that it ever had."""

@@ -257,6 +257,17 @@ MUTANTS: Sequence[Mutant] = (
         ],
     ),
     Mutant(
+        "task-crosses-the-word",
+        "a lane gives a worker a task between hello and its word on what it has (this simulation)",
+        [
+            Edit(
+                f"{SERVICES}.lane.performer:Performer.greet",
+                "if isinstance(who, WorkerName):",
+                "if False:",
+            )
+        ],
+    ),
+    Mutant(
         "begun-before-it-was-held",
         "a calculation begins although its job is not held yet, so nobody ends the job (this simulation)",
         [

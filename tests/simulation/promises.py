@@ -13,6 +13,7 @@ from quakegrid.engine.database.hold_keeper import HOLD_S
 from quakegrid.errors import IllegalMoveError, PeerUnreachableError
 from quakegrid.jobs.states import JobState
 from quakegrid.services.lane.tasks.events import SessionId
+from tests.simulation.attempts import Attempts
 from tests.simulation.fabric.faults import FaultKind
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ PATIENCE_S = 60.0
 _K = FaultKind
 _CUTS = frozenset({_K.CUT, _K.CUT_IN, _K.CUT_OUT})
 _GONE = _CUTS | {_K.AGENT_CRASH, _K.NODE_CRASH, _K.BLACKOUT, _K.DRIVER_CRASH, _K.DISK_FULL}
-# What lets a task begin again, and what lets it begin while another worker still runs it.
-_AGAIN = frozenset(_K) - {_K.LATE, _K.REPEATED, _K.OVERTAKEN, _K.DISK_FULL, _K.CLOCK_JUMP, _K.DATABASE_CRASH}
-_BESIDE = _CUTS | {_K.BROKEN, _K.LATE, _K.STOPPED, _K.AGENT_STOPPED}
 EXCUSES: dict[str, frozenset[FaultKind]] = {
     "every node is left out": frozenset({_K.CLOCK_JUMP}),
     "ended its worker": frozenset({_K.POISON, _K.WORKER_CRASH}),
@@ -73,7 +71,7 @@ class Promises:
         # Which worker runs which task: (session, task) -> workers.
         self._running: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
         self._begun = Counter[tuple[int, int, int]]()
-        self.run_count = Counter[tuple[int, int]]()
+        self.attempts = Attempts(world)
         self._cores: dict[tuple[str, int], str] = {}
         self._jobs: dict[str, int] = {}
         self._acknowledged: dict[int, JobState] = {}
@@ -95,20 +93,11 @@ class Promises:
         lease = place.session_id, task_id, attempt
         self._begun[lease] += 1
         key = place.session_id, task_id
-        self.run_count[key] += 1
-        if self.run_count[key] > 1 and not self._world.faults.counts.keys() & _AGAIN:
-            raise broken(10, f"task {task_id} of session {place.session_id} is computed again without cause")
         self._world.trace("begins", place.worker_id, lease)
-        others = self._running[key]
-        if others:
-            self._on_double(worker, task_id, sorted(others))
-        others.add(place.worker_id)
-
-    def _on_double(self, worker: SimulatedWorker, task_id: int, others: list[str]) -> None:
-        """A task runs at two workers: only if the first one was out of reach, or its lane had died."""
-        if not self._world.faults.counts.keys() & _BESIDE:
-            words = f"task {task_id} of session {worker.place.session_id} runs at {others} already"
-            raise broken(4, f"{words}, and begins at {worker.place.worker_id}")
+        if words := self.attempts.on_began(worker, task_id, attempt):
+            number = 4 if self._running[key] else 10
+            raise broken(number, f"{place.worker_id} begins task {task_id} again: {words}")
+        self._running[key].add(place.worker_id)
 
     def on_task_done(self, worker: SimulatedWorker, task_id: int, _attempt: int) -> None:
         """A worker has done a task."""
@@ -135,12 +124,14 @@ class Promises:
 
     # --- 10: what was computed is not computed again
 
-    def on_delivered(self, session_id: int, task_id: int, attempt: int) -> None:
+    def on_delivered(self, session_id: int, task_id: int, attempt: int, worker_id: str) -> None:
         """A lane passes an outcome on to its driver."""
+        self.attempts.on_delivered(session_id, task_id, worker_id)
         self._delivered[session_id, task_id, attempt] = self._world.now_s
 
-    def on_sent(self, session_id: int, task_id: int, attempt: int) -> None:
+    def on_sent(self, session_id: int, task_id: int, attempt: int, worker_id: str) -> None:
         """A lane hands out a task."""
+        self.attempts.on_sent(session_id, task_id, attempt, worker_id)
         key = session_id, task_id
         self._sent[key] = self._world.now_s
         if key in self._taken:

@@ -77,6 +77,17 @@ class AbortPlan(NamedTuple):
     driver: int
 
 
+class Struck(NamedTuple):
+    """What a stroke did, in words, and what it hit: a machine, a process or a calculation."""
+
+    words: str
+    hit: str
+
+
+# What is hit, if it is no node and no process with a number.
+MASTER, BROKER, DBSERVER = "the master", "the broker", "the dbserver"
+
+
 @dataclass(frozen=True, slots=True)
 class Stroke:
     """A fault that comes at an instant.
@@ -95,8 +106,8 @@ class Stroke:
     amount: float
     choice: float
 
-    def strike(self, world: World) -> str:
-        """Do it; returns what happened in words, empty if there was nothing to hit."""
+    def strike(self, world: World) -> Struck | None:
+        """Do it; returns what happened, None if there was nothing to hit."""
         return STRIKES[self.kind](world, self)
 
 
@@ -256,129 +267,133 @@ def _stroke(source: random.Random, targets: _Targets, kind: FaultKind, at_s: flo
 # --- what each kind does
 
 
-def _crash_worker(world: World, stroke: Stroke) -> str:
+def _crash_worker(world: World, stroke: Stroke) -> Struck | None:
     workers = [worker for node in world.nodes.values() for worker in node.workers.values()]
     if not workers:
-        return ""
+        return None
     worker = workers[int(stroke.choice * len(workers))]
     for driver in world.drivers:
         if driver.rules is not None and driver.rules.session_id == worker.place.session_id:
             world.crash_counts[driver.program.name] += 1
     worker.end(11)
-    return f"worker {worker.place.worker_id} on {worker.node.machine} crashes"
+    return Struck(
+        f"worker {worker.place.worker_id} on {worker.node.machine} crashes",
+        f"worker {worker.place.worker_id}",
+    )
 
 
-def _crash_agent(world: World, stroke: Stroke) -> str:
+def _crash_agent(world: World, stroke: Stroke) -> Struck | None:
     node = world.nodes[stroke.target]
     if not node.is_agent_up:
-        return ""
+        return None
     node.crash_agent(0.5 + 4 * stroke.amount)
-    return f"the agent of {stroke.target} is killed with all its children"
+    return Struck(f"the agent of {stroke.target} is killed with all its children", stroke.target)
 
 
-def _crash_node(world: World, stroke: Stroke) -> str:
+def _crash_node(world: World, stroke: Stroke) -> Struck | None:
     node = world.nodes[stroke.target]
     if not node.is_powered:
-        return ""
+        return None
     back_s = 3 + 30 * stroke.amount
     node.crash(back_s)
-    return f"{stroke.target} loses its power for {back_s:.0f} s"
+    return Struck(f"{stroke.target} loses its power for {back_s:.0f} s", stroke.target)
 
 
-def _black_out(world: World, stroke: Stroke) -> str:
+def _black_out(world: World, stroke: Stroke) -> Struck | None:
     back_s = 3 + 10 * stroke.amount
     for node in world.nodes.values():
         node.crash(back_s)
     world.master.crash(back_s * stroke.choice)
     world.database.crash(back_s * stroke.choice)
-    return f"all machines lose their power for {back_s:.0f} s at most"
+    return Struck(f"all machines lose their power for {back_s:.0f} s at most", "all machines")
 
 
-def _stop_agent(world: World, stroke: Stroke) -> str:
+def _stop_agent(world: World, stroke: Stroke) -> Struck | None:
     node = world.nodes[stroke.target]
     seconds = min(0.2 + 20 * stroke.amount, max(0.5, world.scenario.until_s - world.now_s))
     if not node.stop_for(seconds):
-        return ""
-    return f"the agent of {stroke.target} stands still for {seconds:.1f} s"
+        return None
+    return Struck(f"the agent of {stroke.target} stands still for {seconds:.1f} s", stroke.target)
 
 
-def _crash_lane(world: World, stroke: Stroke) -> str:
+def _crash_lane(world: World, stroke: Stroke) -> Struck | None:
     lanes = [lane for lane in world.master.lanes if lane.is_alive and lane.door is not None]
     if not lanes:
-        return ""
+        return None
     lane = lanes[int(stroke.choice * len(lanes))]
     lane.die("killed")
-    return f"the lane on port {lane.port} is killed"
+    return Struck(f"the lane on port {lane.port} is killed", f"lane {lane.port}")
 
 
-def _crash_broker(world: World, stroke: Stroke) -> str:
+def _crash_broker(world: World, stroke: Stroke) -> Struck | None:
     if world.master.broker is None:
-        return ""
+        return None
     back_s = 0.2 + 6 * stroke.amount**2
     world.master.crash(back_s)
-    return f"the broker is killed, and back after {back_s:.1f} s"
+    return Struck(f"the broker is killed, and back after {back_s:.1f} s", BROKER)
 
 
-def _crash_database(world: World, stroke: Stroke) -> str:
+def _crash_database(world: World, stroke: Stroke) -> Struck | None:
     if not world.database.is_up:
-        return ""
+        return None
     back_s = 0.2 + 6 * stroke.amount
     world.database.crash(back_s)
-    return f"the dbserver is killed, and back after {back_s:.1f} s"
+    return Struck(f"the dbserver is killed, and back after {back_s:.1f} s", DBSERVER)
 
 
-def _crash_driver(world: World, stroke: Stroke) -> str:
+def _crash_driver(world: World, stroke: Stroke) -> Struck | None:
     drivers = [driver for driver in world.drivers if driver.is_alive]
     if not drivers:
-        return ""
+        return None
     driver = drivers[int(stroke.choice * len(drivers))]
     driver.die()
-    return f"the driver of {driver.program.name} is killed"
+    return Struck(f"the driver of {driver.program.name} is killed", driver.program.name)
 
 
-def _stop(world: World, stroke: Stroke) -> str:
+def _stop(world: World, stroke: Stroke) -> Struck | None:
     seconds = min(0.2 + 12 * stroke.amount**2, max(0.5, world.scenario.until_s - world.now_s))
     workers = [worker for node in world.nodes.values() for worker in node.workers.values()]
     lanes = [lane for lane in world.master.lanes if lane.is_alive and lane.door is not None]
     if stroke.choice < 0.4 and workers:
         worker = workers[int(stroke.choice / 0.4 * len(workers))]
         worker.stop_for(seconds)
-        return f"worker {worker.place.worker_id} stands still for {seconds:.1f} s"
+        who = f"worker {worker.place.worker_id}"
+        return Struck(f"{who} stands still for {seconds:.1f} s", who)
     if stroke.choice < 0.7 and lanes:
         lane = lanes[int((stroke.choice - 0.4) * len(lanes)) % len(lanes)]
         lane.stop_for(seconds)
-        return f"the lane on port {lane.port} stands still for {seconds:.1f} s"
+        return Struck(f"the lane on port {lane.port} stands still for {seconds:.1f} s", f"lane {lane.port}")
     seconds = min(2 + 60 * stroke.amount, max(0.5, world.scenario.until_s - world.now_s))
     world.database.stop_for(seconds)
-    return f"the dbserver stands still for {seconds:.0f} s"
+    return Struck(f"the dbserver stands still for {seconds:.0f} s", DBSERVER)
 
 
-def _cut(world: World, stroke: Stroke) -> str:
+def _cut(world: World, stroke: Stroke) -> Struck | None:
     up, down = stroke.kind is not FaultKind.CUT_IN, stroke.kind is not FaultKind.CUT_OUT
     if not world.nodes[stroke.target].is_powered:
-        return ""
+        return None
     seconds = 0.5 + 25 * stroke.amount**2
     world.cut(stroke.target, seconds, up=up, down=down)
-    return f"{stroke.kind.value} ({stroke.target}, for {seconds:.1f} s)"
+    return Struck(f"{stroke.kind.value} ({stroke.target}, for {seconds:.1f} s)", stroke.target)
 
 
-def _jump(world: World, stroke: Stroke) -> str:
+def _jump(world: World, stroke: Stroke) -> Struck | None:
     offset_s = (stroke.amount - 0.5) * 20_000
     if stroke.choice < 0.5:
         world.wall.offset_s = offset_s
-        return f"the clock of the master jumps by {offset_s:.0f} s"
+        return Struck(f"the clock of the master jumps by {offset_s:.0f} s", MASTER)
     world.nodes[stroke.target].wall.offset_s = offset_s
-    return f"the clock of {stroke.target} jumps by {offset_s:.0f} s"
+    return Struck(f"the clock of {stroke.target} jumps by {offset_s:.0f} s", stroke.target)
 
 
-def _fill(world: World, stroke: Stroke) -> str:
+def _fill(world: World, stroke: Stroke) -> Struck | None:
     where = "the dbserver" if stroke.choice < 0.7 else "the lanes"
     seconds = 0.5 + 10 * stroke.amount
     world.fill_disk(where, seconds)
-    return f"the disk of {where} is full for {seconds:.1f} s"
+    return Struck(f"the disk of {where} is full for {seconds:.1f} s", where)
 
 
-STRIKES: Mapping[FaultKind, Callable[[World, Stroke], str]] = {
+STRIKES: Mapping[FaultKind, Callable[[World, Stroke], Struck | None]] = {
     FaultKind.WORKER_CRASH: _crash_worker,
     FaultKind.AGENT_CRASH: _crash_agent,
     FaultKind.NODE_CRASH: _crash_node,

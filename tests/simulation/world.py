@@ -205,10 +205,10 @@ class World:
     def _strike(self, number: int, stroke: Stroke) -> None:
         key = FaultKey(stroke.kind, stroke.target, number)
         if self.faults.may(key, self.now_s):
-            words = stroke.strike(self)
-            if words:
-                self.faults.note(key, self.now_s, words)
-                self.trace("fault", words)
+            struck = stroke.strike(self)
+            if struck is not None:
+                self.faults.note(key, self.now_s, *struck)
+                self.trace("fault", struck.words)
                 self.promises.check_books()
 
     def _abort(self, number: int) -> None:
@@ -320,11 +320,11 @@ def watched(promises: Promises) -> Iterator[None]:
     send_task, deliver, count = SessionMail.send_task, SessionMail.deliver, SessionMail.count_outcomes
 
     def send_and_tell(self: Any, peer: Any, lease: Any, payload: Any, now_s: float) -> None:
-        promises.on_sent(*lease)
+        promises.on_sent(*lease, peer.decode().rpartition(" ")[2])
         send_task(self, peer, lease, payload, now_s)
 
     def deliver_and_tell(self: Any, peer: Any, lease: Any, message: Any) -> None:
-        promises.on_delivered(*lease)
+        promises.on_delivered(*lease, message[1][0].bytes.decode().rpartition(" ")[2])
         deliver(self, peer, lease, message)
 
     def count_and_tell(self: Any, peer: Any, event: Any) -> None:

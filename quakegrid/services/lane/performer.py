@@ -22,9 +22,10 @@ from quakegrid.services.lane.records import TaskRecorder
 from quakegrid.services.lane.reports import Reports
 from quakegrid.services.lane.settings import DoorSettings
 from quakegrid.services.lane.tasks import events as core
-from quakegrid.services.lane.tasks.events import Peer, SessionId
+from quakegrid.services.lane.tasks.events import Peer, SessionId, WorkerId
 from quakegrid.services.lane.tasks.scheduler import Scheduler
 from quakegrid.transport import lane_sockets
+from quakegrid.transport.lane_names import WorkerName
 from quakegrid.wire.v1 import lane_pb2
 
 log = logging.getLogger("quakegrid.lane")
@@ -95,6 +96,9 @@ class Performer:
             session.outcome_counts.pop(peer, None)  # until it has told what it has
             if session.driver == peer:
                 session.hold()
+        who = self._peers.known.get(peer)
+        if isinstance(who, WorkerName):
+            self.handle(core.WorkerGreeted(SessionId(who.session_id), WorkerId(who.worker_id)))
         self._peers.send(peer, [codec.hello(self._blob_folder_id, hello_number)])
 
     def let_join(self, session_id: SessionId, driver: Peer) -> None:

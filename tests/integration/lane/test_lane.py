@@ -156,6 +156,12 @@ def work(running: RunningLane, name: str) -> zmq.Socket[bytes]:
     """A worker of the session."""
     worker = running.worker(name)
     greet(worker)
+    say_ready(worker, name)
+    return worker
+
+
+def say_ready(worker: zmq.Socket[bytes], name: str) -> None:
+    """A worker says that it has nothing."""
     ready = lane_pb2.WorkerReady(
         protocol_version=lane_sockets.PROTOCOL_VERSION,
         session_id=SESSION,
@@ -163,7 +169,6 @@ def work(running: RunningLane, name: str) -> zmq.Socket[bytes]:
         node="node",
     )
     send(worker, lane_pb2.LaneMessage(worker_ready=ready))
-    return worker
 
 
 def counts(running: RunningLane) -> lane_pb2.LaneCounts:
@@ -330,7 +335,7 @@ def test_worker_that_is_told_hello_keeps_what_it_holds(running: RunningLane) -> 
 
 
 def test_lane_counts_no_outcomes_of_a_worker_that_is_to_tell_what_it_has(running: RunningLane) -> None:
-    """It would take the count for that of the outcomes that it sends again, some of which may be lost."""
+    """It would take the count for that of the outcomes that it sends again. Nor does it get a task."""
     driver, worker = join(running), work(running, "w1")
     for task_id in (1, 2, 3):
         submit(driver, task_id, b"payload")
@@ -341,8 +346,12 @@ def test_lane_counts_no_outcomes_of_a_worker_that_is_to_tell_what_it_has(running
     worker.send(lane_sockets.PROBE)
     hello, _ = receive(worker)
     finish(worker, "w1", second.run_task.lease, b"outcome")
+    assert [receive(driver)[0].WhichOneof("body") for _ in range(2)] == ["outcome", "outcome"]
+    before = worker.poll(0)
+    say_ready(worker, "w1")
     third, _ = receive(worker)
 
+    assert before == 0
     assert hello.HasField("hello")
     assert [order.run_task.outcome_count for order in (first, second, third)] == [0, 1, 0]
 

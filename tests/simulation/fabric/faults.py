@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -83,6 +83,8 @@ class Faults:
     happened: list[Fault] = field(default_factory=list)
     counts: Counter[FaultKind] = field(default_factory=Counter)
     message_rate: float = 0.0
+    # When each kind hit what it hit: a machine, a process or a channel.
+    _hits: dict[tuple[str, FaultKind], list[float]] = field(default_factory=dict)
 
     def may(self, key: FaultKey, now_s: float) -> bool:
         """Whether a fault that is drawn happens."""
@@ -90,14 +92,28 @@ class Faults:
             return False
         return self.only is None or key in self.only
 
-    def note(self, key: FaultKey, now_s: float, words: str) -> None:
-        """A fault happens now."""
+    def note(self, key: FaultKey, now_s: float, words: str, hit: str = "") -> None:
+        """A fault happens now.
+
+        Args:
+            key: of it.
+            now_s: the time.
+            words: what happens, for people.
+            hit: what it hits, if that is not where the key says.
+        """
         self.counts[key.kind] += 1
+        self._hits.setdefault((hit or key.where, key.kind), []).append(now_s)
         self.happened.append(Fault(now_s, key, words))
 
     def count(self, kind: FaultKind, number: int = 1) -> None:
         """Count what follows from a fault, such as the messages that are lost with a connection."""
         self.counts[kind] += number
+
+    def has_hit(self, where: Iterable[str], kinds: Iterable[FaultKind], since_s: float = 0.0) -> bool:
+        """Whether a fault of these kinds hit one of these, at an instant or later."""
+        return any(
+            at_s >= since_s for each in where for kind in kinds for at_s in self._hits.get((each, kind), ())
+        )
 
     @property
     def total(self) -> int:

@@ -8,6 +8,7 @@ are on the way when it breaks are lost. A lane that sends to a peer without a co
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -98,7 +99,6 @@ class Connection:
         self.is_open = True
         self._last_s = [0.0, 0.0]
         self._on_way = [0, 0]
-        self.sent_count = self.arrived_count = 0  # messages of the peer
         self._stalled: list[list[Message]] = [[], []]
         self._stalled_s = [0.0, 0.0]
         self.number = next(network.numbers)
@@ -116,7 +116,6 @@ class Connection:
         at_s = max(loop.now_s + fate.delay_s, self._last_s[direction] + network.message_s)
         self._last_s[direction] = at_s
         self._on_way[direction] += 1
-        self.sent_count += direction == UP
         loop.call_at(at_s, self._arrive, direction, message)
 
     def _arrive(self, direction: int, message: Message) -> None:
@@ -129,7 +128,6 @@ class Connection:
             return
         self._on_way[direction] -= 1
         if direction == UP:
-            self.arrived_count += 1
             self.lane.receive(self.wire.identity, message)
         else:
             self.wire.receive(message)
@@ -182,6 +180,7 @@ class Wire:
         self._connection: Connection | None = None
         self._waiting: list[Message] = []
         self.is_closed = False
+        self.last_broken_s = -math.inf
         words = identity.decode().split(" ")
         name = f"{words[0]} {words[-1] if words[0] == 'worker' else words[1]}"
         self.channels = (
@@ -189,11 +188,6 @@ class Wire:
             Channel(network.faults, f"lane to {name}"),
         )
         network.loop.call_later(0.002, self._connect)
-
-    @property
-    def connection(self) -> Connection | None:
-        """The connection, if it is there."""
-        return self._connection
 
     def send(self, frames: Sequence[bytes | memoryview]) -> None:
         """Send without waiting."""
@@ -212,7 +206,7 @@ class Wire:
 
     def on_broken(self) -> None:
         """The connection is gone: make another one."""
-        self._connection = None
+        self._connection, self.last_broken_s = None, self._network.loop.now_s
         if not self.is_closed:
             self._network.loop.call_later(CONNECT_S, self._connect)
 

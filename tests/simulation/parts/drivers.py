@@ -151,6 +151,11 @@ class SimulatedDriver:
         is_deaf = self.is_aborted and self._world.is_deaf_to_aborts(self)
         return is_deaf and self.aborted_life != self._world.master.life
 
+    @property
+    def last_broken_s(self) -> float:
+        """When its connection with its lane broke last."""
+        return self._socket.wire.last_broken_s if self._socket.wire is not None else -math.inf
+
     # --- its end
 
     def die(self) -> None:

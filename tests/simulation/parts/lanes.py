@@ -117,6 +117,7 @@ class SimulatedLane:
         if not self.is_alive:
             return
         self.is_alive = False
+        self._world.promises.attempts.on_lane_ended(self.port)
         if self._world.network.ports.get(self.port) is self:
             del self._world.network.ports[self.port]
         for connection in list(self.connections.values()):

@@ -41,7 +41,7 @@ class SimulatedWorker:
 
     def __init__(self, world: World, node: SimulatedNode, place: WorkerPlace, pid: int) -> None:
         self._world, self.node, self.place, self.pid = world, node, place, pid
-        self.is_alive = True
+        self.is_alive, self.ended_s = True, math.inf
         identity = lane_names.worker_name(place.session_id, place.worker_id, place.token)
         self.wire = Wire(world.network, node.machine, identity, place.port, self._take)
         who = WorkerIdentity(place.session_id, place.worker_id, node.machine)
@@ -58,7 +58,7 @@ class SimulatedWorker:
         """Its process ends."""
         if not self.is_alive:
             return
-        self.is_alive = False
+        self.is_alive, self.ended_s = False, self._world.now_s
         self.wire.close(is_orderly=status == 0)
         if self._retry is not None:
             self._retry.cancel()

@@ -103,6 +103,17 @@ class WorkerJoined:
     held: tuple[Lease, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerGreeted:
+    """A worker has a new connection, and is about to say what it has.
+
+    A task that is sent before that crosses its word, and would count as lost on the way.
+    """
+
+    session_id: SessionId
+    worker_id: WorkerId
+
+
 class OutcomeArrived(NamedTuple):
     """A worker sent all outputs of an attempt; `duration_s` is its wall time there, `usage` the edge's."""
 
@@ -140,6 +151,7 @@ Event = (
     | TaskSubmitted
     | TasksCancelled
     | DriverFilled
+    | WorkerGreeted
     | WorkerJoined
     | OutcomeArrived
     | TaskReturned

@@ -41,6 +41,7 @@ from quakegrid.services.lane.tasks.events import (
     TasksCancelled,
     TaskSubmitted,
     TimePassed,
+    WorkerGreeted,
     WorkerJoined,
 )
 from quakegrid.services.lane.tasks.overdue import OverdueWatch
@@ -86,8 +87,8 @@ class Scheduler:
                 return self._on_task_returned(event)
             case WorkerEnd():
                 return self._on_worker_ended(event)
-            case DrainAsked():
-                return self._on_drain_asked(event)
+            case WorkerGreeted() | DrainAsked():
+                return self._on_worker_held_back(event)
             case _:
                 return self._handle_rare(event, now_s)
 
@@ -248,9 +249,9 @@ class Scheduler:
         self._waiting.add(session.session_id)
         return [*session.tell_death(end), *session.lose_worker(end)]
 
-    def _on_drain_asked(self, event: DrainAsked) -> list[Action]:
+    def _on_worker_held_back(self, event: WorkerGreeted | DrainAsked) -> list[Action]:
         session = self._sessions.get(event.session_id)
-        return session.drain(event.worker_id) if session is not None else []
+        return session.hold_back(event) if session is not None else []
 
 
 def _refuse_session(peer: Peer, session_id: SessionId) -> Refuse:

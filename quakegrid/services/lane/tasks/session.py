@@ -14,6 +14,7 @@ from quakegrid.nodes.worker_ends import WorkerEnd
 from quakegrid.services.lane.tasks.crew import Crew, Hold, Worker
 from quakegrid.services.lane.tasks.events import (
     Action,
+    DrainAsked,
     DropPayloads,
     FailTask,
     KillWorker,
@@ -25,6 +26,7 @@ from quakegrid.services.lane.tasks.events import (
     TakeBack,
     TaskId,
     TellDeath,
+    WorkerGreeted,
     WorkerId,
 )
 from quakegrid.services.lane.tasks.overdue import OverdueWatch
@@ -119,6 +121,13 @@ class LaneSession:
         task.holder = None
         self.queue.push(task.task_id, task.weight, is_first=True)
 
+    def hold_back(self, event: WorkerGreeted | DrainAsked) -> list[Action]:
+        """Give a worker nothing more, or nothing until it has said what it has."""
+        if isinstance(event, DrainAsked):
+            return self.drain(event.worker_id)
+        self.crew.greet(event.worker_id)
+        return []
+
     def drain(self, worker_id: WorkerId) -> list[Action]:
         """Let a worker end after what it holds, also one that has not joined yet."""
         self.draining.add(worker_id)
@@ -196,6 +205,7 @@ class LaneSession:
 
     def reconcile(self, worker: Worker, held: tuple[Lease, ...]) -> list[Action]:
         """Make our books agree with what a worker says that it has."""
+        self.crew.welcome(worker)
         attempts = {lease.task_id: lease.attempt for lease in held}
         for task_id, hold in reversed(list(worker.held.items())):
             if attempts.get(task_id) == hold.attempt:

@@ -414,6 +414,24 @@ def test_task_lost_on_the_way_to_a_worker_is_sent_again() -> None:
     assert scheduler.place() == [sent(1, attempt=2)]
 
 
+def test_worker_that_is_greeted_gets_nothing_before_it_has_said_what_it_has() -> None:
+    """The task would cross its word, count as lost on the way there, and be computed twice."""
+    scheduler = opened(workers=2)
+    for number in (0, 1):
+        scheduler.handle(lane.WorkerGreeted(S, WorkerId(f"w{number}")), 0.0)
+    scheduler.handle(lane.WorkerGreeted(S, WorkerId("w9")), 0.0)
+    scheduler.handle(lane.DrainAsked(S, WorkerId("w1")), 0.0)
+    submit(scheduler, 1)
+
+    before = scheduler.place()
+    join(scheduler, 1)
+    of_drained = scheduler.place()
+    join(scheduler, 0)
+
+    assert before == of_drained == []
+    assert scheduler.place() == [sent(1)]
+
+
 def test_death_with_two_tasks_blames_none_and_tries_each_alone() -> None:
     """Nobody knows which one ended the worker, so each gets a worker of its own next."""
     scheduler = opened(max_attempts=1, workers=0)

@@ -26,6 +26,7 @@ OF_NO_SESSION = [
     lane.TaskReturned(Lease(ELSEWHERE, TaskId(1), 1), W0),
     WorkerEnd(ELSEWHERE, W0, "exit code 1", is_clean=False),
     lane.DrainAsked(ELSEWHERE, W0),
+    lane.WorkerGreeted(ELSEWHERE, W0),
 ]
 
 
