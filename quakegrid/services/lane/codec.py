@@ -42,7 +42,7 @@ class UnknownSessionError(PeerError):
 
 
 def hello(blob_folder_id: str, number: int = 0) -> bytes:
-    """The header that greets a peer; a driver's has a number."""
+    """The header that greets a peer, which says the number back."""
     greeting = lane_pb2.Hello(
         protocol_version=lane_sockets.PROTOCOL_VERSION, blob_folder_id=blob_folder_id, number=number
     )

@@ -200,6 +200,8 @@ class Door:
         self, peer: Peer, who: WorkerName, message: lane_pb2.LaneMessage, arrived: Message
     ) -> None:
         kind = message.WhichOneof("body")
+        if kind == "worker_ready" and self._joining.is_late(peer, who, message.worker_ready.hello_number):
+            return
         event = codec.from_worker(kind, message, who, peer)
         if event is not None:
             self._performer.on_worker_event(peer, SessionId(who.session_id), event, arrived)

@@ -70,6 +70,8 @@ class SessionMail:
     # Outcomes of each worker since it last told what it has. There is none of a worker that we have greeted
     # and that is to tell again.
     outcome_counts: dict[Peer, int] = field(default_factory=dict)
+    # The last hello to each worker.
+    hello_numbers: dict[Peer, int] = field(default_factory=dict)
     # Outcomes that are sent at the end of this turn.
     _outbox: list[tuple[Peer, TaskId, Message, int]] = field(default_factory=list)
     # Outcomes that wait, in the order in which they came.
@@ -215,6 +217,7 @@ class SessionMail:
     def lose_worker(self, peer: Peer, end: WorkerEnd, now_s: float) -> None:
         """A worker has ended."""
         self.outcome_counts.pop(peer, None)
+        self.hello_numbers.pop(peer, None)
         self.recorder.forget_worker(peer)
         self._unheard.discard(peer)
         self.recorder.on_lost(WorkerId(end.worker_id), end.words, now_s, is_clean=end.is_clean)

@@ -90,7 +90,7 @@ class Performer:
 
         Args:
             peer: that is to tell what it has.
-            hello_number: for a driver, which says it back; 0 for others.
+            hello_number: it says this back; 0 if it need not.
         """
         for session in self.sessions.values():
             session.outcome_counts.pop(peer, None)  # until it has told what it has

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from quakegrid.internal.v1 import orders_pb2 as quakegrid_dot_internal_dot_v1_dot_orders__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/wire/v1/lane.proto\x12\x11quakegrid.wire.v1\x1a\"quakegrid/internal/v1/orders.proto\"=\n\x05Lease\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\xa8\x08\n\x0bLaneMessage\x12\'\n\x04join\x18\x01 \x01(\x0b\x32\x17.quakegrid.wire.v1.JoinH\x00\x12\x34\n\x0bsubmit_task\x18\x02 \x01(\x0b\x32\x1d.quakegrid.wire.v1.SubmitTaskH\x00\x12\x36\n\x0cworker_ready\x18\x03 \x01(\x0b\x32\x1e.quakegrid.wire.v1.WorkerReadyH\x00\x12-\n\x07outcome\x18\x04 \x01(\x0b\x32\x1a.quakegrid.wire.v1.OutcomeH\x00\x12.\n\x08run_task\x18\x05 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RunTaskH\x00\x12\'\n\x04stop\x18\x06 \x01(\x0b\x32\x17.quakegrid.wire.v1.StopH\x00\x12\x34\n\x0btask_failed\x18\x07 \x01(\x0b\x32\x1d.quakegrid.wire.v1.TaskFailedH\x00\x12-\n\x07refused\x18\x08 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RefusedH\x00\x12)\n\x05hello\x18\t \x01(\x0b\x32\x18.quakegrid.wire.v1.HelloH\x00\x12\x36\n\x0c\x63\x61ncel_tasks\x18\n \x01(\x0b\x32\x1e.quakegrid.wire.v1.CancelTasksH\x00\x12.\n\x08put_blob\x18\x0b \x01(\x0b\x32\x1a.quakegrid.wire.v1.PutBlobH\x00\x12/\n\x08received\x18\x0c \x01(\x0b\x32\x1b.quakegrid.wire.v1.ReceivedH\x00\x12.\n\x08get_blob\x18\r \x01(\x0b\x32\x1a.quakegrid.wire.v1.GetBlobH\x00\x12\x38\n\rtask_returned\x18\x0e \x01(\x0b\x32\x1f.quakegrid.wire.v1.TaskReturnedH\x00\x12\'\n\x04\x62lob\x18\x0f \x01(\x0b\x32\x17.quakegrid.wire.v1.BlobH\x00\x12\x30\n\ttake_back\x18\x10 \x01(\x0b\x32\x1b.quakegrid.wire.v1.TakeBackH\x00\x12\x34\n\x0bworker_died\x18< \x01(\x0b\x32\x1d.quakegrid.wire.v1.WorkerDiedH\x00\x12+\n\x06joined\x18\x64 \x01(\x0b\x32\x19.quakegrid.wire.v1.JoinedH\x00\x12\x35\n\x0bserve_files\x18\xd4\x02 \x01(\x0b\x32\x1d.quakegrid.wire.v1.ServeFilesH\x00\x12\x31\n\tread_file\x18\xd5\x02 \x01(\x0b\x32\x1b.quakegrid.wire.v1.ReadFileH\x00\x12\x37\n\x0c\x66ile_content\x18\xd6\x02 \x01(\x0b\x32\x1e.quakegrid.wire.v1.FileContentH\x00\x42\x06\n\x04\x62ody\"I\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x16\n\x0e\x62lob_folder_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\"a\n\x04Join\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x14\n\x0chello_number\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\"\x1c\n\x06Joined\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"=\n\x07\x42lobRef\x12\r\n\x05place\x18\x01 \x01(\r\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\x12\n\nbyte_count\x18\x03 \x01(\x03\"\xa9\x01\n\nSubmitTask\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x11\n\toperation\x18\x04 \x01(\t\x12\x12\n\nexpected_s\x18\x05 \x01(\x01\x12\x14\n\x0cmax_attempts\x18\x06 \x01(\r\x12)\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\"3\n\x0b\x43\x61ncelTasks\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\".\n\x07PutBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"2\n\x08Received\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\"\x8a\x01\n\x0bWorkerReady\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12&\n\x04held\x18\x06 \x03(\x0b\x32\x18.quakegrid.wire.v1.LeaseJ\x04\x08\x05\x10\x06\".\n\x07GetBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"\x17\n\x04\x42lob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\"3\n\x08TakeBack\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\"J\n\x0cTaskReturned\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\xa1\x01\n\x07Outcome\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0e\n\x06load_s\x18\x06 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\x07 \x01(\x03\"t\n\x07RunTask\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12)\n\x05\x62lobs\x18\x02 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\x12\x15\n\routcome_count\x18\x03 \x01(\x03\"/\n\x04Stop\x12\x10\n\x08is_drain\x18Z \x01(\x08\x12\x15\n\routcome_count\x18[ \x01(\x03\"Y\n\nTaskFailed\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\"\xba\x01\n\nWorkerDied\x12-\n\x03\x65nd\x18\x08 \x01(\x0b\x32 .quakegrid.internal.v1.WorkerEnd\x12\'\n\x05lease\x18\x05 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x06 \x01(\t\x12\x15\n\rwaiting_count\x18\x07 \x01(\rJ\x04\x08\x01\x10\x05R\tworker_idR\x04nodeR\x06reasonR\x0blast_output\":\n\nServeFiles\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\"\x89\x01\n\x08ReadFile\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\x03\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x10\n\x08\x65poch_id\x18\x05 \x01(\x0c\x12\x0e\n\x06offset\x18\x06 \x01(\x03\x12\x12\n\nbyte_count\x18\x07 \x01(\x03\"\x9b\x01\n\x0b\x46ileContent\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\x03\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.quakegrid.wire.v1.FileState\x12\x10\n\x08\x65poch_id\x18\x05 \x01(\x0c\x12\x12\n\nbyte_count\x18\x06 \x01(\x03\"F\n\x07Refused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x1a\n\x12is_unknown_session\x18\x64 \x01(\x08\x12\x0f\n\x07is_join\x18\x65 \x01(\x08\"\x96\x04\n\x0e\x43ontrolMessage\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".quakegrid.wire.v1.OpenLaneSessionH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.quakegrid.wire.v1.CloseLaneSessionH\x00\x12\x37\n\x0bworker_lost\x18\x03 \x01(\x0b\x32 .quakegrid.internal.v1.WorkerEndH\x00\x12/\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1e.quakegrid.wire.v1.DrainWorkerH\x00\x12+\n\x06listen\x18\x07 \x01(\x0b\x32\x19.quakegrid.wire.v1.ListenH\x00\x12\x34\n\x07workers\x18\x66 \x01(\x0b\x32!.quakegrid.wire.v1.SessionWorkersH\x00\x12-\n\x05ready\x18\x05 \x01(\x0b\x32\x1c.quakegrid.wire.v1.LaneReadyH\x00\x12/\n\x06\x63ounts\x18\x06 \x01(\x0b\x32\x1d.quakegrid.wire.v1.LaneCountsH\x00\x12\x31\n\x07overdue\x18\x64 \x01(\x0b\x32\x1e.quakegrid.wire.v1.TaskOverdueH\x00\x12\x32\n\x06\x62roken\x18\x65 \x01(\x0b\x32 .quakegrid.wire.v1.SessionBrokenH\x00\x42\x06\n\x04\x62ody\"\x1a\n\x06Listen\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"\x8b\x01\n\x0fOpenLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cmax_attempts\x18\x02 \x01(\r\x12\x0f\n\x07job_ids\x18\x03 \x03(\x03\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\x16\n\x0etask_timeout_s\x18\x64 \x01(\x01J\x04\x08\x05\x10\x06R\x0cworker_count\"I\n\x0eSessionWorkers\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\x0f\n\x07is_last\x18\x03 \x01(\x08\"&\n\x10\x43loseLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"4\n\x0b\x44rainWorker\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x1a\n\tLaneReady\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\x87\x02\n\nLaneCounts\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cqueued_count\x18\x02 \x01(\x03\x12\x15\n\rrunning_count\x18\x03 \x01(\x03\x12\x12\n\ndone_count\x18\x04 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x05 \x01(\x03\x12\x17\n\x0f\x62usy_worker_ids\x18\x06 \x03(\t\x12\x17\n\x0fidle_worker_ids\x18\x64 \x03(\t\x12\x16\n\x0e\x61re_names_anew\x18\x65 \x01(\x08\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x08 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\t \x01(\x03\"4\n\x0bTaskOverdue\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"3\n\rSessionBroken\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t*\x82\x01\n\tFileState\x12\x1a\n\x16\x46ILE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46ILE_STATE_THERE\x10\x01\x12\x16\n\x12\x46ILE_STATE_MISSING\x10\x02\x12\x16\n\x12\x46ILE_STATE_REFUSED\x10\x03\x12\x13\n\x0f\x46ILE_STATE_GONE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquakegrid/wire/v1/lane.proto\x12\x11quakegrid.wire.v1\x1a\"quakegrid/internal/v1/orders.proto\"=\n\x05Lease\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\xa8\x08\n\x0bLaneMessage\x12\'\n\x04join\x18\x01 \x01(\x0b\x32\x17.quakegrid.wire.v1.JoinH\x00\x12\x34\n\x0bsubmit_task\x18\x02 \x01(\x0b\x32\x1d.quakegrid.wire.v1.SubmitTaskH\x00\x12\x36\n\x0cworker_ready\x18\x03 \x01(\x0b\x32\x1e.quakegrid.wire.v1.WorkerReadyH\x00\x12-\n\x07outcome\x18\x04 \x01(\x0b\x32\x1a.quakegrid.wire.v1.OutcomeH\x00\x12.\n\x08run_task\x18\x05 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RunTaskH\x00\x12\'\n\x04stop\x18\x06 \x01(\x0b\x32\x17.quakegrid.wire.v1.StopH\x00\x12\x34\n\x0btask_failed\x18\x07 \x01(\x0b\x32\x1d.quakegrid.wire.v1.TaskFailedH\x00\x12-\n\x07refused\x18\x08 \x01(\x0b\x32\x1a.quakegrid.wire.v1.RefusedH\x00\x12)\n\x05hello\x18\t \x01(\x0b\x32\x18.quakegrid.wire.v1.HelloH\x00\x12\x36\n\x0c\x63\x61ncel_tasks\x18\n \x01(\x0b\x32\x1e.quakegrid.wire.v1.CancelTasksH\x00\x12.\n\x08put_blob\x18\x0b \x01(\x0b\x32\x1a.quakegrid.wire.v1.PutBlobH\x00\x12/\n\x08received\x18\x0c \x01(\x0b\x32\x1b.quakegrid.wire.v1.ReceivedH\x00\x12.\n\x08get_blob\x18\r \x01(\x0b\x32\x1a.quakegrid.wire.v1.GetBlobH\x00\x12\x38\n\rtask_returned\x18\x0e \x01(\x0b\x32\x1f.quakegrid.wire.v1.TaskReturnedH\x00\x12\'\n\x04\x62lob\x18\x0f \x01(\x0b\x32\x17.quakegrid.wire.v1.BlobH\x00\x12\x30\n\ttake_back\x18\x10 \x01(\x0b\x32\x1b.quakegrid.wire.v1.TakeBackH\x00\x12\x34\n\x0bworker_died\x18< \x01(\x0b\x32\x1d.quakegrid.wire.v1.WorkerDiedH\x00\x12+\n\x06joined\x18\x64 \x01(\x0b\x32\x19.quakegrid.wire.v1.JoinedH\x00\x12\x35\n\x0bserve_files\x18\xd4\x02 \x01(\x0b\x32\x1d.quakegrid.wire.v1.ServeFilesH\x00\x12\x31\n\tread_file\x18\xd5\x02 \x01(\x0b\x32\x1b.quakegrid.wire.v1.ReadFileH\x00\x12\x37\n\x0c\x66ile_content\x18\xd6\x02 \x01(\x0b\x32\x1e.quakegrid.wire.v1.FileContentH\x00\x42\x06\n\x04\x62ody\"I\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x16\n\x0e\x62lob_folder_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\"a\n\x04Join\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x14\n\x0chello_number\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\"\x1c\n\x06Joined\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"=\n\x07\x42lobRef\x12\r\n\x05place\x18\x01 \x01(\r\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\x12\n\nbyte_count\x18\x03 \x01(\x03\"\xa9\x01\n\nSubmitTask\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x11\n\toperation\x18\x04 \x01(\t\x12\x12\n\nexpected_s\x18\x05 \x01(\x01\x12\x14\n\x0cmax_attempts\x18\x06 \x01(\r\x12)\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\"3\n\x0b\x43\x61ncelTasks\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\".\n\x07PutBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"2\n\x08Received\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\"\xa0\x01\n\x0bWorkerReady\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12&\n\x04held\x18\x06 \x03(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x14\n\x0chello_number\x18\x07 \x01(\x03J\x04\x08\x05\x10\x06\".\n\x07GetBlob\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\"\x17\n\x04\x42lob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\"3\n\x08TakeBack\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\"J\n\x0cTaskReturned\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\xa1\x01\n\x07Outcome\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0e\n\x06load_s\x18\x06 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\x07 \x01(\x03\"t\n\x07RunTask\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12)\n\x05\x62lobs\x18\x02 \x03(\x0b\x32\x1a.quakegrid.wire.v1.BlobRef\x12\x15\n\routcome_count\x18\x03 \x01(\x03\"/\n\x04Stop\x12\x10\n\x08is_drain\x18Z \x01(\x08\x12\x15\n\routcome_count\x18[ \x01(\x03\"Y\n\nTaskFailed\x12\'\n\x05lease\x18\x01 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\"\xba\x01\n\nWorkerDied\x12-\n\x03\x65nd\x18\x08 \x01(\x0b\x32 .quakegrid.internal.v1.WorkerEnd\x12\'\n\x05lease\x18\x05 \x01(\x0b\x32\x18.quakegrid.wire.v1.Lease\x12\x11\n\toperation\x18\x06 \x01(\t\x12\x15\n\rwaiting_count\x18\x07 \x01(\rJ\x04\x08\x01\x10\x05R\tworker_idR\x04nodeR\x06reasonR\x0blast_output\":\n\nServeFiles\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x03\"\x89\x01\n\x08ReadFile\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\x03\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x10\n\x08\x65poch_id\x18\x05 \x01(\x0c\x12\x0e\n\x06offset\x18\x06 \x01(\x03\x12\x12\n\nbyte_count\x18\x07 \x01(\x03\"\x9b\x01\n\x0b\x46ileContent\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\x03\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.quakegrid.wire.v1.FileState\x12\x10\n\x08\x65poch_id\x18\x05 \x01(\x0c\x12\x12\n\nbyte_count\x18\x06 \x01(\x03\"F\n\x07Refused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x1a\n\x12is_unknown_session\x18\x64 \x01(\x08\x12\x0f\n\x07is_join\x18\x65 \x01(\x08\"\x96\x04\n\x0e\x43ontrolMessage\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".quakegrid.wire.v1.OpenLaneSessionH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.quakegrid.wire.v1.CloseLaneSessionH\x00\x12\x37\n\x0bworker_lost\x18\x03 \x01(\x0b\x32 .quakegrid.internal.v1.WorkerEndH\x00\x12/\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1e.quakegrid.wire.v1.DrainWorkerH\x00\x12+\n\x06listen\x18\x07 \x01(\x0b\x32\x19.quakegrid.wire.v1.ListenH\x00\x12\x34\n\x07workers\x18\x66 \x01(\x0b\x32!.quakegrid.wire.v1.SessionWorkersH\x00\x12-\n\x05ready\x18\x05 \x01(\x0b\x32\x1c.quakegrid.wire.v1.LaneReadyH\x00\x12/\n\x06\x63ounts\x18\x06 \x01(\x0b\x32\x1d.quakegrid.wire.v1.LaneCountsH\x00\x12\x31\n\x07overdue\x18\x64 \x01(\x0b\x32\x1e.quakegrid.wire.v1.TaskOverdueH\x00\x12\x32\n\x06\x62roken\x18\x65 \x01(\x0b\x32 .quakegrid.wire.v1.SessionBrokenH\x00\x42\x06\n\x04\x62ody\"\x1a\n\x06Listen\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"\x8b\x01\n\x0fOpenLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cmax_attempts\x18\x02 \x01(\r\x12\x0f\n\x07job_ids\x18\x03 \x03(\x03\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\x16\n\x0etask_timeout_s\x18\x64 \x01(\x01J\x04\x08\x05\x10\x06R\x0cworker_count\"I\n\x0eSessionWorkers\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x12\n\nworker_ids\x18\x02 \x03(\t\x12\x0f\n\x07is_last\x18\x03 \x01(\x08\"&\n\x10\x43loseLaneSession\x12\x12\n\nsession_id\x18\x01 \x01(\x03\"4\n\x0b\x44rainWorker\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"\x1a\n\tLaneReady\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\x87\x02\n\nLaneCounts\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x14\n\x0cqueued_count\x18\x02 \x01(\x03\x12\x15\n\rrunning_count\x18\x03 \x01(\x03\x12\x12\n\ndone_count\x18\x04 \x01(\x03\x12\x16\n\x0erequeued_count\x18\x05 \x01(\x03\x12\x17\n\x0f\x62usy_worker_ids\x18\x06 \x03(\t\x12\x17\n\x0fidle_worker_ids\x18\x64 \x03(\t\x12\x16\n\x0e\x61re_names_anew\x18\x65 \x01(\x08\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\x03\x12\x16\n\x0e\x61rgument_bytes\x18\x08 \x01(\x03\x12\x14\n\x0cresult_bytes\x18\t \x01(\x03\"4\n\x0bTaskOverdue\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tworker_id\x18\x02 \x01(\t\"3\n\rSessionBroken\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t*\x82\x01\n\tFileState\x12\x1a\n\x16\x46ILE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46ILE_STATE_THERE\x10\x01\x12\x16\n\x12\x46ILE_STATE_MISSING\x10\x02\x12\x16\n\x12\x46ILE_STATE_REFUSED\x10\x03\x12\x13\n\x0f\x46ILE_STATE_GONE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quakegrid.wire.v1.lane_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FILESTATE']._serialized_start=4471
-  _globals['_FILESTATE']._serialized_end=4601
+  _globals['_FILESTATE']._serialized_start=4493
+  _globals['_FILESTATE']._serialized_end=4623
   _globals['_LEASE']._serialized_start=87
   _globals['_LEASE']._serialized_end=148
   _globals['_LANEMESSAGE']._serialized_start=151
@@ -55,51 +55,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIVED']._serialized_start=1757
   _globals['_RECEIVED']._serialized_end=1807
   _globals['_WORKERREADY']._serialized_start=1810
-  _globals['_WORKERREADY']._serialized_end=1948
-  _globals['_GETBLOB']._serialized_start=1950
-  _globals['_GETBLOB']._serialized_end=1996
-  _globals['_BLOB']._serialized_start=1998
-  _globals['_BLOB']._serialized_end=2021
-  _globals['_TAKEBACK']._serialized_start=2023
-  _globals['_TAKEBACK']._serialized_end=2074
-  _globals['_TASKRETURNED']._serialized_start=2076
-  _globals['_TASKRETURNED']._serialized_end=2150
-  _globals['_OUTCOME']._serialized_start=2153
-  _globals['_OUTCOME']._serialized_end=2314
-  _globals['_RUNTASK']._serialized_start=2316
-  _globals['_RUNTASK']._serialized_end=2432
-  _globals['_STOP']._serialized_start=2434
-  _globals['_STOP']._serialized_end=2481
-  _globals['_TASKFAILED']._serialized_start=2483
-  _globals['_TASKFAILED']._serialized_end=2572
-  _globals['_WORKERDIED']._serialized_start=2575
-  _globals['_WORKERDIED']._serialized_end=2761
-  _globals['_SERVEFILES']._serialized_start=2763
-  _globals['_SERVEFILES']._serialized_end=2821
-  _globals['_READFILE']._serialized_start=2824
-  _globals['_READFILE']._serialized_end=2961
-  _globals['_FILECONTENT']._serialized_start=2964
-  _globals['_FILECONTENT']._serialized_end=3119
-  _globals['_REFUSED']._serialized_start=3121
-  _globals['_REFUSED']._serialized_end=3191
-  _globals['_CONTROLMESSAGE']._serialized_start=3194
-  _globals['_CONTROLMESSAGE']._serialized_end=3728
-  _globals['_LISTEN']._serialized_start=3730
-  _globals['_LISTEN']._serialized_end=3756
-  _globals['_OPENLANESESSION']._serialized_start=3759
-  _globals['_OPENLANESESSION']._serialized_end=3898
-  _globals['_SESSIONWORKERS']._serialized_start=3900
-  _globals['_SESSIONWORKERS']._serialized_end=3973
-  _globals['_CLOSELANESESSION']._serialized_start=3975
-  _globals['_CLOSELANESESSION']._serialized_end=4013
-  _globals['_DRAINWORKER']._serialized_start=4015
-  _globals['_DRAINWORKER']._serialized_end=4067
-  _globals['_LANEREADY']._serialized_start=4069
-  _globals['_LANEREADY']._serialized_end=4095
-  _globals['_LANECOUNTS']._serialized_start=4098
-  _globals['_LANECOUNTS']._serialized_end=4361
-  _globals['_TASKOVERDUE']._serialized_start=4363
-  _globals['_TASKOVERDUE']._serialized_end=4415
-  _globals['_SESSIONBROKEN']._serialized_start=4417
-  _globals['_SESSIONBROKEN']._serialized_end=4468
+  _globals['_WORKERREADY']._serialized_end=1970
+  _globals['_GETBLOB']._serialized_start=1972
+  _globals['_GETBLOB']._serialized_end=2018
+  _globals['_BLOB']._serialized_start=2020
+  _globals['_BLOB']._serialized_end=2043
+  _globals['_TAKEBACK']._serialized_start=2045
+  _globals['_TAKEBACK']._serialized_end=2096
+  _globals['_TASKRETURNED']._serialized_start=2098
+  _globals['_TASKRETURNED']._serialized_end=2172
+  _globals['_OUTCOME']._serialized_start=2175
+  _globals['_OUTCOME']._serialized_end=2336
+  _globals['_RUNTASK']._serialized_start=2338
+  _globals['_RUNTASK']._serialized_end=2454
+  _globals['_STOP']._serialized_start=2456
+  _globals['_STOP']._serialized_end=2503
+  _globals['_TASKFAILED']._serialized_start=2505
+  _globals['_TASKFAILED']._serialized_end=2594
+  _globals['_WORKERDIED']._serialized_start=2597
+  _globals['_WORKERDIED']._serialized_end=2783
+  _globals['_SERVEFILES']._serialized_start=2785
+  _globals['_SERVEFILES']._serialized_end=2843
+  _globals['_READFILE']._serialized_start=2846
+  _globals['_READFILE']._serialized_end=2983
+  _globals['_FILECONTENT']._serialized_start=2986
+  _globals['_FILECONTENT']._serialized_end=3141
+  _globals['_REFUSED']._serialized_start=3143
+  _globals['_REFUSED']._serialized_end=3213
+  _globals['_CONTROLMESSAGE']._serialized_start=3216
+  _globals['_CONTROLMESSAGE']._serialized_end=3750
+  _globals['_LISTEN']._serialized_start=3752
+  _globals['_LISTEN']._serialized_end=3778
+  _globals['_OPENLANESESSION']._serialized_start=3781
+  _globals['_OPENLANESESSION']._serialized_end=3920
+  _globals['_SESSIONWORKERS']._serialized_start=3922
+  _globals['_SESSIONWORKERS']._serialized_end=3995
+  _globals['_CLOSELANESESSION']._serialized_start=3997
+  _globals['_CLOSELANESESSION']._serialized_end=4035
+  _globals['_DRAINWORKER']._serialized_start=4037
+  _globals['_DRAINWORKER']._serialized_end=4089
+  _globals['_LANEREADY']._serialized_start=4091
+  _globals['_LANEREADY']._serialized_end=4117
+  _globals['_LANECOUNTS']._serialized_start=4120
+  _globals['_LANECOUNTS']._serialized_end=4383
+  _globals['_TASKOVERDUE']._serialized_start=4385
+  _globals['_TASKOVERDUE']._serialized_end=4437
+  _globals['_SESSIONBROKEN']._serialized_start=4439
+  _globals['_SESSIONBROKEN']._serialized_end=4490
 # @@protoc_insertion_point(module_scope)

@@ -231,8 +231,8 @@ class Hello(_message.Message):
     blob_folder_id: _builtins.str
     """Which folder of shared memory the lane sees. A driver that sees the same one may leave blobs there."""
     number: _builtins.int
-    """Of this hello; each hello to a driver has another number. 0 from a lane that does not know this field, and in
-    hellos to other peers.
+    """Of this hello; each one has another number. 0 from a lane that does not know this field, and where no answer may
+    be taken for that to an earlier hello.
     """
     def __init__(
         self,
@@ -471,11 +471,16 @@ class WorkerReady(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    HELLO_NUMBER_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol that the worker speaks."""
     session_id: _builtins.int
     worker_id: _builtins.str
     node: _builtins.str
+    hello_number: _builtins.int
+    """Number of the lane's last hello. A lane ignores what answers an earlier hello than its last one. 0 from a worker that
+    does not know this field, and for a hello without number.
+    """
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
         """What it runs, what waits there, and whose outcomes it will now send again."""
@@ -488,10 +493,11 @@ class WorkerReady(_message.Message):
         worker_id: _builtins.str = ...,
         node: _builtins.str = ...,
         held: _abc.Iterable[Global___Lease] | None = ...,
+        hello_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "node", b"node", "protocol_version", b"protocol_version", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "hello_number", b"hello_number", "node", b"node", "protocol_version", b"protocol_version", "session_id", b"session_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,10 +10,10 @@ import pytest
 from quakegrid.internal.v1 import orders_pb2
 from quakegrid.services.lane import peers
 from quakegrid.services.lane.drivers import joining
-from quakegrid.services.lane.tasks.events import SessionId, TaskId
+from quakegrid.services.lane.tasks.events import Peer, SessionId, TaskId
 from quakegrid.transport import lane_sockets
 from quakegrid.wire.v1 import lane_pb2
-from tests.support.doors import SESSION, PlayedDoor, bodies, driver, played_door
+from tests.support.doors import SESSION, PlayedDoor, bodies, driver, played_door, worker
 
 JOIN = lane_pb2.Join(protocol_version=lane_sockets.PROTOCOL_VERSION, session_id=SESSION)
 
@@ -340,13 +340,49 @@ def test_driver_that_answers_an_earlier_lane_is_greeted(played: PlayedDoor) -> N
     assert heard_kinds(played) == ["joined"]
 
 
-def test_hellos_of_other_peers_have_no_number(played: PlayedDoor) -> None:
-    """Nor one of a peer that does not prove to be a driver."""
-    for peer in (played.ready("w1"), b"driver 5 " + b"0" * 64):
-        played.heard(peer)
-        played.take(peer, lane_sockets.PROBE)
+def test_peer_that_proves_no_name_is_greeted_and_not_kept(played: PlayedDoor) -> None:
+    """It may be of another version; who it is says its next message."""
+    played.take(b"driver 5 " + b"0" * 64, lane_sockets.PROBE)
 
-        assert [message.hello.number for message in played.heard(peer)] == [0]
+    assert bodies(played.heard(b"driver 5 " + b"0" * 64)) == ["hello"]
+    assert not played.door._greetings
+
+
+def ready_number(played: PlayedDoor, hello_number: int) -> Peer:
+    """A worker says that it has nothing, and which hello it answers."""
+    peer = worker("w1")
+    told = lane_pb2.WorkerReady(
+        protocol_version=lane_sockets.PROTOCOL_VERSION,
+        session_id=SESSION,
+        worker_id="w1",
+        node="node",
+        hello_number=hello_number,
+    )
+    played.say(peer, worker_ready=told)
+    return peer
+
+
+def test_worker_that_answers_an_earlier_hello_is_not_heard(played: PlayedDoor) -> None:
+    """It was refused and told its lane again by itself, when the hello of the open session was on its way."""
+    peer = worker("w1")
+    played.take(peer, lane_sockets.PROBE)
+    first = played.heard(peer)[0].hello.number
+    ready_number(played, first)
+    played.open(SESSION)
+    played.join()
+    tell(played, 1)
+    second = played.heard(peer)[-1].hello.number
+
+    ready_number(played, first)
+    played.turn()
+    before = given(played, peer)
+    ready_number(played, second)
+    played.turn()
+
+    assert before == []
+    assert given(played, peer) == [1]
+    played.take(peer, lane_sockets.PROBE)
+    assert played.heard(peer)[-1].hello.number > second
 
 
 def test_refused_join_says_that_it_is_one(played: PlayedDoor) -> None:

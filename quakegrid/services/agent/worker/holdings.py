@@ -72,6 +72,7 @@ class Holdings:
         self._sent: collections.deque[_SentOutcome] = collections.deque()
         # On this connection; before the greeting the lane's counts belong to an earlier connection.
         self._is_greeted = False
+        self._hello_number = 0  # of the last hello
         self._acknowledged_count = 0  # of the outcomes that were sent since the last hello
         self._is_stopping = False
         self._is_drained = False
@@ -183,7 +184,7 @@ class Holdings:
                 f"the lane speaks version {hello.protocol_version} of the lanes, {self._who.node} version "
                 f"{lane_sockets.PROTOCOL_VERSION}; install the same QuakeGrid on all machines"
             )
-        self._is_greeted = True
+        self._is_greeted, self._hello_number = True, hello.number
         self._tell_everything()
 
     def _tell_everything(self) -> None:
@@ -196,6 +197,7 @@ class Holdings:
             worker_id=self._who.worker_id,
             node=self._who.node,
             held=[*([self._running] if self._running else []), *held],
+            hello_number=self._hello_number,
         )
         self._send([lane_pb2.LaneMessage(worker_ready=ready).SerializeToString()])
         for sent in self._sent:

@@ -1,4 +1,4 @@
-"""The hellos of a lane to drivers, and whether what a driver tells before it joins is whole. Pure.
+"""The numbers of a lane's hellos, and whether what a driver tells before it joins is whole. Pure.
 
 A driver answers a hello with all its tasks and a join. Meanwhile its connection may break: a part of what it
 told is lost, and the rest goes out on the next connection, before the lane knows of that one. So a join says
@@ -50,15 +50,20 @@ class Greetings:
         # Whoever takes the messages of drivers counts them here.
         self.by_driver: dict[Peer, Greeting] = {}
 
+    def next_number(self) -> int:
+        """The number of a hello to any peer."""
+        self._last_number += 1
+        return self._last_number
+
     def greet(self, driver: Peer, session_id: SessionId, open_ids: Container[SessionId]) -> int:
         """The number of a new hello; what the driver told before does not count any more."""
         if len(self.by_driver) >= MAX_GREETINGS:
             strange = [peer for peer, known in self.by_driver.items() if known.session_id not in open_ids]
             for peer in strange:
                 del self.by_driver[peer]
-        self._last_number += 1
-        self.by_driver[driver] = Greeting(session_id, self._last_number)
-        return self._last_number
+        number = self.next_number()
+        self.by_driver[driver] = Greeting(session_id, number)
+        return number
 
     def judge(self, driver: Peer, hello_number: int, message_count: int) -> JoinKind:
         """Take a join, which begins the count of messages anew.

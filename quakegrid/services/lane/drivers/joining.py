@@ -14,6 +14,7 @@ from quakegrid.services.lane.mail import SessionMail
 from quakegrid.services.lane.peers import Peers
 from quakegrid.services.lane.performer import Performer
 from quakegrid.services.lane.tasks.events import Peer, SessionId, TaskId, WorkerId
+from quakegrid.transport.lane_names import WorkerName
 from quakegrid.wire.v1 import lane_pb2
 
 # A lane that stands in for one that died waits until all workers have told what they run that the session has
@@ -50,7 +51,8 @@ class Joining:
         """Say hello to a peer, which has a new connection. A driver is to tell everything, and to join."""
         session_id = self._peers.driven_session(peer)
         if session_id is None:
-            self._performer.greet(peer)
+            who = self._peers.known.get(peer)
+            self._greet_worker(peer, SessionId(who.session_id) if who is not None else None)
             return
         if session_id in self._settling:
             self._settling[session_id] = self._settling[session_id][0], None
@@ -60,7 +62,25 @@ class Joining:
         """The broker named a session; workers that were turned away before are to tell what they have."""
         self._settling.pop(session_id, None)
         for peer in turned_away:
-            self._performer.greet(peer)
+            self._greet_worker(peer, session_id)
+
+    def is_late(self, peer: Peer, who: WorkerName, hello_number: int) -> bool:
+        """Whether a worker says what it has in answer to an earlier hello than the last one.
+
+        It says so again; what it is sent before that would not be among it, and count as lost.
+        """
+        session = self._sessions.get(SessionId(who.session_id))
+        if session is None or not hello_number:
+            return False
+        return session.hello_numbers.get(peer, hello_number) != hello_number
+
+    def _greet_worker(self, peer: Peer, session_id: SessionId | None) -> None:
+        """Say hello to a worker, of a session if that is known, or to anybody else."""
+        number = self._greetings.next_number()
+        session = self._sessions.get(session_id) if session_id is not None else None
+        if session is not None:
+            session.hello_numbers[peer] = number
+        self._performer.greet(peer, number)
 
     def await_workers(self, session_id: SessionId, told: lane_pb2.SessionWorkers) -> None:
         """The broker knows workers of a session, which may be over."""
