@@ -163,7 +163,6 @@ class NodeLink:
         self._is_first, self.status, self.sample = True, None, None
         watching_clock = asyncio.ensure_future(self._watch_clock())
         try:
-            self.orders.channel = channel
             await self._follow(channel, loss)
         except grpc.aio.AioRpcError as exc:
             return not self._is_first, self._why(exc)
@@ -201,6 +200,10 @@ class NodeLink:
                 silence.reschedule(asyncio.get_running_loop().time() + self._silent_s)
                 if self._is_first and message.HasField("status"):
                     self._note_clock(message.status, asked_s)
+                if self._is_first and message.HasField("status"):
+                    # Not before that: the report would count as later than what was ordered, and the node
+                    # may be given up as silent.
+                    self.orders.channel = channel
                 self._take(message)
                 loss.hear()  # an impossible message does not count as a sign of life
 

@@ -58,7 +58,7 @@ class AgentOrders:
 
     def __init__(self, host: str, lane_secret: str, ask_timeout_s: float) -> None:
         self._host, self._lane_secret, self._ask_timeout_s = host, lane_secret, ask_timeout_s
-        # None while the agent does not answer.
+        # None while the agent does not answer, and until its first report has come.
         self.channel: grpc.aio.Channel | None = None
         # Flushes that the agent has not answered in its stream, by session.
         self._flushes: dict[int, asyncio.Event] = {}
