@@ -27,10 +27,20 @@ if TYPE_CHECKING:
 STEPS = 24
 # How long drivers look for a broker, and workers for a lane that knows their session.
 PATIENCE_S = 60.0
-# What may end a calculation that nobody wanted to end, and the faults that excuse it.
+# What may end a calculation that nobody wanted to end, and the faults that excuse it. Those of one machine or
+# of one calculation excuse it only if they hit that of its driver, or its driver, or its workers.
 _K = FaultKind
 _CUTS = frozenset({_K.CUT, _K.CUT_IN, _K.CUT_OUT})
 _GONE = _CUTS | {_K.AGENT_CRASH, _K.NODE_CRASH, _K.BLACKOUT, _K.DRIVER_CRASH, _K.DISK_FULL}
+# Those that hit one machine or one calculation.
+_OF_ONE = _CUTS | {
+    _K.AGENT_CRASH,
+    _K.NODE_CRASH,
+    _K.AGENT_STOPPED,
+    _K.DRIVER_CRASH,
+    _K.POISON,
+    _K.WORKER_CRASH,
+}
 EXCUSES: dict[str, frozenset[FaultKind]] = {
     "every node is left out": frozenset({_K.CLOCK_JUMP}),
     "ended its worker": frozenset({_K.POISON, _K.WORKER_CRASH}),
@@ -188,15 +198,21 @@ class Promises:
             return
         if driver.job_id and "hold on it was lost" in reason:  # others ended the job, and said why
             reason = f"{reason}: {self._world.database.reason(driver.job_id)}"
-        happened = self._world.faults.counts.keys()
         if not driver.program.has_job and isinstance(
             driver.rules and driver.rules.failure, PeerUnreachableError
         ):
             return  # only calculations wait for a broker
         for words, kinds in EXCUSES.items():
-            if words in reason and kinds & happened:
+            if words in reason and self._has_cause(driver, kinds):
                 return
         raise broken(6, f"{driver.program.name} fails without cause: {reason}")
+
+    def _has_cause(self, driver: SimulatedDriver, kinds: frozenset[FaultKind]) -> bool:
+        """Whether one of these faults hit what a driver needs."""
+        faults, name = self._world.faults, driver.program.name
+        if kinds - _OF_ONE & faults.counts.keys() or faults.has_hit([driver.node.machine, name], kinds):
+            return True
+        return FaultKind.WORKER_CRASH in kinds and self._world.crash_counts[name] > 0
 
     # --- no core has two owners
 
