@@ -6,7 +6,6 @@ No key of a cluster gets into the memory of a process by what is read here.
 from __future__ import annotations
 
 import configparser
-import contextlib
 import os
 import sys
 import tempfile
@@ -17,10 +16,11 @@ from typing import Any
 import openquake.baselib
 from openquake.baselib import config
 
+from quakegrid import errors
 from quakegrid.engine import this_process, versions
 from quakegrid.machine import temporary_folders
 from quakegrid.settings import config as quakegrid_config
-from quakegrid.settings import keyless
+from quakegrid.settings import keyless, reader
 
 CONVERTERS: dict[str, Callable[[str], Any]] = {
     "limit": int,
@@ -40,6 +40,9 @@ def read(environ: Mapping[str, str]) -> None:
 
     A key named `code` is not executed. Files that this user may not read are passed over, as the engine does:
     what the cluster's own say, the template has read.
+
+    Raises:
+        SettingsError: a file is no configuration file.
     """
     base = Path(config.paths[0])
     ours = quakegrid_config.config_paths(this_process.settings().state_dir, environ)
@@ -49,9 +52,14 @@ def read(environ: Mapping[str, str]) -> None:
     if not (environ.get(quakegrid_config.ONLY_CONFIG) and environ.get("OQ_CONFIG_FILE")):
         parser.read_dict(_of_cluster)
     for path in ours:
-        with contextlib.suppress(OSError):
+        try:
             parser.read_string(keyless.read_text(path), source=str(path))
-            found.append(str(path))
+        except OSError:
+            continue
+        except configparser.Error as exc:  # without its lines, which may hold a secret
+            words = reader.trouble_of(exc)
+            raise errors.SettingsError(f"{path} is not a valid configuration file: {words}") from None
+        found.append(str(path))
     config.paths[:] = [str(base), *map(str, ours)]
     config.found = found
     _take(parser)

@@ -213,7 +213,7 @@ class Port:
 
 
 class Health:
-    """What a port answers to who asks whether the service and its parts serve, by gRPC's own protocol.
+    """Tells callers of a port whether the service and its parts are available, by gRPC's health protocol.
 
     Args:
         services: full names of the gRPC services of the port.
@@ -228,7 +228,7 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def tell(self, *, is_serving: bool) -> None:
-        """Answer so from now on, and tell those who watch."""
+        """Answer this from now on, and tell the callers that watch."""
         status = health_pb2.HealthCheckResponse
         for name in self._names:
             await self._servicer.set(name, status.SERVING if is_serving else status.NOT_SERVING)

@@ -47,7 +47,11 @@ def split_login(url: str) -> tuple[str, str]:
     login, mark, place = parts.netloc.rpartition("@")
     if not mark:
         return url, ""
-    return parts._replace(netloc=place).geturl(), f"Basic {b64encode(unquote_to_bytes(login)).decode()}"
+    bare = parts._replace(netloc=place).geturl()
+    if not login:
+        return bare, ""
+    pair = unquote_to_bytes(login if ":" in login else f"{login}:")  # the colon is no part of either
+    return bare, f"Basic {b64encode(pair).decode()}"
 
 
 def described(target: str) -> str:

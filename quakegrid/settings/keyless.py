@@ -16,10 +16,13 @@ from pathlib import Path
 KEY = "authkey"
 # The line of a key, and those that continue it: blank or indented.
 _KEY_LINES = re.compile(rb"^[^\n]*authkey[^\n]*(?:\n(?:[ \t][^\n]*|\r?$))*\n?", re.IGNORECASE | re.MULTILINE)
+_LINE_END = re.compile(rb"\n")
 
 
 def read_text(path: Path) -> str:
     """The text of a file without lines that name an authkey, comments among them.
+
+    Empty lines are in their place, so that errors have the numbers of the other lines.
 
     Raises:
         OSError: there is no such file, it cannot be read, or it is none.
@@ -31,9 +34,12 @@ def read_text(path: Path) -> str:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             # Positions only: a match would keep the map open.
             spans = [found.span() for found in _KEY_LINES.finditer(content)]
-            starts = [0, *(end for _start, end in spans)]
-            ends = [*(start for start, _end in spans), len(content)]
-            parts = [content[start:end] for start, end in zip(starts, ends, strict=True)]
+            parts, end = [], 0
+            for start, next_start in spans:
+                line_count = sum(1 for _ in _LINE_END.finditer(content, start, next_start))
+                parts += [content[end:start], b"\n" * line_count]
+                end = next_start
+            parts.append(content[end:])
     return b"".join(parts).decode()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from quakegrid.settings.config import Settings
 
 OWN_PROCESS = "quakegrid.engine.checks"
+# Of a driver that was told to end, such as by Ctrl-C here, which is passed on to it.
+_STOPPED = frozenset(
+    {errors.EXIT_STOPPED, *(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))}
+)
+
+
+class StoppedError(errors.QuakeGridError):
+    """The driver was told to end before it had an answer: its person wants no other one, either."""
+
+    exit_code = errors.EXIT_STOPPED
 
 
 def ask(settings: Settings, name: str, *args: str) -> dict[str, Any]:
@@ -27,6 +38,7 @@ def ask(settings: Settings, name: str, *args: str) -> dict[str, Any]:
         name: of what is asked; `quakegrid.engine.web.views` has them.
         *args: of it.
     Raises:
+        StoppedError: the driver was told to end.
         QuakeGridError: the engine has none, with its words; or no agent runs here.
     """
     found: dict[str, Any] = {}
@@ -79,5 +91,6 @@ def _error(code: int, words: str) -> errors.QuakeGridError:
     kinds = {
         errors.EXIT_USAGE: errors.UsageError,
         errors.EXIT_UNREACHABLE: errors.PeerUnreachableError,
+        **dict.fromkeys(_STOPPED, StoppedError),
     }
     return kinds.get(code, errors.QuakeGridError)(words)

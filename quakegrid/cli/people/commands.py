@@ -182,7 +182,12 @@ def revoke(name: str, credential_id: str, is_ending: bool, output: str) -> None:
         found = PeopleClient(database).revoke(name, credential_id)
         if output != "json":
             _say_revoked(name, found)
-        ended = _end_jobs(settings, database, name) if is_ending else None
+        try:
+            ended = _end_jobs(settings, database, name) if is_ending else None
+        except errors.QuakeGridError:
+            if output == "json":  # which is not to come
+                _say_revoked(name, found)
+            raise
     if output == "json":
         ids, count = ended or ([], 0)
         render.print_json(render.plain(found) | {"aborted_job_ids": ids, "ended_session_count": count})

@@ -17,6 +17,7 @@ import click
 
 from quakegrid import errors
 from quakegrid.cli import options
+from quakegrid.cli.checks import answers
 from quakegrid.cli.results import sources
 from quakegrid.cli.results.sources import ResultSource
 from quakegrid.cli.views import render, widths
@@ -153,11 +154,11 @@ def _tried(part: str, compare: Callable[[], T], failures: dict[str, errors.Quake
     """What a comparison found; None if this part cannot be compared, which is noted.
 
     Raises:
-        QuakeGridError: no other part can be compared, either.
+        QuakeGridError: no other part can be compared, either, or the person has stopped this one.
     """
     try:
         return compare()
-    except (errors.PeerUnreachableError, errors.CredentialError):
+    except (errors.PeerUnreachableError, errors.CredentialError, answers.StoppedError):
         raise
     except errors.QuakeGridError as exc:
         failures[part] = exc

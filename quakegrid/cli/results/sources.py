@@ -164,6 +164,8 @@ def _open_folder(folder: Path) -> Path:
 def _exported(settings: Settings, job_id: int, folder: Path) -> list[Path]:
     report = RunReport()
     report.close(exports.write(settings, report, job_id, folder, CSV), 0.0)
+    if report.exit_code == errors.EXIT_STOPPED:  # what was exported is not all
+        raise answers.StoppedError(f"the export of job {job_id} was stopped")
     if report.error or report.not_exported:
         raise errors.QuakeGridError(
             f"job {job_id} could not be exported: {report.error or report.not_exported[0]}"

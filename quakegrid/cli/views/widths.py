@@ -39,10 +39,9 @@ def of_talk() -> int | None:
 
 def talk(text: str) -> str:
     """Words for the person on as many lines as they take in a terminal; each keeps its indentation."""
-    columns = of_talk()
-    if columns is None:
-        return text
-    lines = text.split("\n")
+    columns, lines = of_talk(), text.split("\n")
+    if columns is None:  # perhaps a pipe whose other end is a terminal
+        return "\n".join(map(_harmless, lines))
     return "\n".join(_folded(line, len(line) - len(line.lstrip(" ")) + 2, columns) for line in lines)
 
 

@@ -276,6 +276,25 @@ def test_jobs_of_a_revoked_person_end_if_the_admin_says_so(settings: Settings, m
     )
 
 
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_revocation_is_told_where_jobs_cannot_be_ended(
+    master: Quakegrid, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+) -> None:
+    """It is done before, and who reads the error only might take the person for one who is still in."""
+    credential_of(master, "hugo")
+
+    def refuse(_broker: BrokerClient, _name: str) -> None:
+        raise errors.PeerUnreachableError("the broker does not answer")
+
+    monkeypatch.setattr(BrokerClient, "end_sessions", refuse)
+
+    out, err, code = master("user", "revoke", "hugo", "--end-jobs", *as_json)
+
+    assert (out, code) == ("", errors.EXIT_UNREACHABLE)
+    assert err.startswith("revoked: hugo (user) ")
+    assert err.endswith("\nquakegrid: the broker does not answer\n")
+
+
 def test_session_without_a_job_ends_with_its_person(settings: Settings, master: Quakegrid) -> None:
     """It has a worker that others could have."""
     credential_of(master, "gil")

@@ -135,11 +135,11 @@ def test_words_have_the_width_of_their_own_terminal(
 
 
 def test_words_keep_their_lines_and_indentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line by itself, and without what a terminal would obey; elsewhere nothing changes."""
+    """Each line by itself; without what a terminal would obey, also in a pipe, which `tee` may show there."""
     text = "\n  one two three four five\nsix\x1b[2J"
     monkeypatch.setattr(widths, "of_talk", lambda: 16)
 
     assert widths.talk(text) == "\n  one two three\n    four five\nsix\\x1b[2J"
 
     monkeypatch.setattr(widths, "of_talk", lambda: None)
-    assert widths.talk(text) == text
+    assert widths.talk(text) == "\n  one two three four five\nsix\\x1b[2J"

@@ -57,7 +57,7 @@ def test_stream_that_is_followed_is_closed_when_nobody_listens_any_more() -> Non
         finally:
             closed.append(True)
 
-    async def run() -> None:
+    async def run() -> list[bool]:
         taken = asyncio.get_running_loop().create_future()
         following = asyncio.ensure_future(
             retries.follow(open_stream, taken.set_result, lambda _failure: None)
@@ -65,7 +65,6 @@ def test_stream_that_is_followed_is_closed_when_nobody_listens_any_more() -> Non
         await taken
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+        return list(closed)  # the end of the loop would close it anyway
 
-    asyncio.run(run())
-
-    assert closed == [True]
+    assert asyncio.run(run()) == [True]

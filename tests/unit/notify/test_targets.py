@@ -52,6 +52,8 @@ def test_targets_that_cannot_be_told_are_refused(target: str) -> None:
     [
         ("https://chat.example.org/hook?a=b@c", "https://chat.example.org/hook?a=b@c", ""),
         ("http://bot:p%40ss@127.0.0.1:8080/hook", "http://127.0.0.1:8080/hook", "Basic Ym90OnBAc3M="),
+        ("http://token@h/hook", "http://h/hook", "Basic dG9rZW46"),  # "token:", as curl sends it
+        ("http://@h/hook", "http://h/hook", ""),
     ],
 )
 def test_name_and_password_of_a_url_travel_in_a_header(url: str, place: str, login: str) -> None:

@@ -18,19 +18,19 @@ KEY = "ZmFrZS1rZXktb2YtYS1jbHVzdGVy"
     [
         ("", ""),
         ("[a]\nb = 1\n", "[a]\nb = 1\n"),
-        (f"[dbserver]\nauthkey = {KEY}\nhost = x\n", "[dbserver]\nhost = x\n"),
+        (f"[dbserver]\nauthkey = {KEY}\nhost = x\n", "[dbserver]\n\nhost = x\n"),
         (f"[dbserver]\nhost = x\nauthkey={KEY}", "[dbserver]\nhost = x\n"),
-        (f"[dbserver]\r\nAuthKey : {KEY}\r\nhost = x\r\n", "[dbserver]\r\nhost = x\r\n"),
-        (f"[dbserver]\nauthkey =\n  {KEY}\n\n\t{KEY}\nhost = x\n", "[dbserver]\nhost = x\n"),
+        (f"[dbserver]\r\nAuthKey : {KEY}\r\nhost = x\r\n", "[dbserver]\r\n\nhost = x\r\n"),
+        (f"[dbserver]\nauthkey =\n  {KEY}\n\n\t{KEY}\nhost = x\n", "[dbserver]\n\n\n\n\nhost = x\n"),
         (
             f"[a]\n  authkey = {KEY}\n[b]\n# old authkey {KEY}\nauthkey = {KEY}\n\n[c]\nd = 2\n",
-            "[a]\n[b]\n[c]\nd = 2\n",
+            "[a]\n\n[b]\n\n\n\n[c]\nd = 2\n",
         ),
-        (f"authkey={KEY}\n" * 3, ""),
+        (f"authkey={KEY}\n" * 3, "\n\n\n"),
     ],
 )
 def test_lines_of_keys_are_left_out(tmp_path: Path, text: str, left: str) -> None:
-    """Wherever, however written, with what continues them."""
+    """Wherever, however written, with what continues them; the other lines keep their numbers."""
     path = tmp_path / "openquake.cfg"
     path.write_bytes(text.encode())
 
@@ -70,7 +70,7 @@ def test_files_are_merged_as_they_are_read_elsewhere(tmp_path: Path) -> None:
 def test_file_for_a_template_that_cannot_be_made_keeps_the_lines(tmp_path: Path) -> None:
     """The agent tells why in its log and to whoever asks for a driver."""
     path = tmp_path / "openquake.cfg"
-    path.write_text(f"[notify]\nurl {KEY}\n")
+    path.write_text(f"[dbserver]\nauthkey = {KEY}\n[notify]\nurl {KEY}\n")
 
-    with pytest.raises(OSError, match=r"openquake.cfg: no `key = value` and no \[section\] in line 2$"):
+    with pytest.raises(OSError, match=r"openquake.cfg: no `key = value` and no \[section\] in line 4$"):
         template_config.environ_of(tmp_path, {"OQ_CONFIG_FILE": str(path)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,7 +43,13 @@ def test_answer_of_a_driver_is_taken(
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(1, errors.QuakeGridError), (2, errors.UsageError), (3, errors.PeerUnreachableError)],
+    [
+        (1, errors.QuakeGridError),
+        (2, errors.UsageError),
+        (3, errors.PeerUnreachableError),
+        (errors.EXIT_STOPPED, answers.StoppedError),
+        (128 + signal.SIGINT, answers.StoppedError),
+    ],
 )
 def test_driver_without_an_answer_is_an_error(
     monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +19,10 @@ from click.testing import CliRunner, Result
 from quakegrid import errors
 from quakegrid.cli import __main__ as command_line
 from quakegrid.cli import options
+from quakegrid.cli.checks import answers
 from quakegrid.cli.results import compare, plot, prune, sources
 from quakegrid.cli.views import plots
+from quakegrid.cli.views.run_report import RunReport
 from quakegrid.clients.web import results, web_client
 from quakegrid.jobs.states import JobState
 from quakegrid.jobs.values import Job
@@ -329,6 +332,37 @@ def test_compare_does_not_ask_on_where_nobody_answers(
 
     with pytest.raises(errors.PeerUnreachableError):
         call("jobs", "compare", "1", "2")
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("part", ["parameters", "inputs", "export_csv"])
+def test_compare_goes_on_with_no_other_part_when_it_is_stopped(
+    source: FakeSource, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Ctrl-C ends the driver of the part at hand, and the person means the command."""
+
+    def stop(*_args: object) -> NoReturn:
+        raise answers.StoppedError("stopped by SIGINT")
+
+    monkeypatch.setattr(source, part, stop)
+
+    with pytest.raises(answers.StoppedError):
+        call("jobs", "compare", "1", "2")
+
+
+def test_export_that_was_stopped_is_not_taken_for_all_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The files that it wrote before would be compared as if there were no others."""
+
+    def write(_settings: object, report: RunReport, *_args: object) -> int:
+        report.take({"event": "exported", "paths": [str(tmp_path / "curve.csv")]})
+        return 128 + signal.SIGINT
+
+    monkeypatch.setattr(sources.exports, "write", write)
+
+    with pytest.raises(answers.StoppedError, match="the export of job 1 was stopped"):
+        sources._exported(None, 1, tmp_path)  # type: ignore[arg-type]
 
 
 class FakeWeb:
