@@ -16,7 +16,7 @@ from benchmarks.support.records import Record
 README = records.ROOT / "README.md"
 PAGE = records.ROOT / "docs" / "background" / "measurements.md"
 # What has no `make bench-NAME`.
-COMMANDS = {"qa": "make test-qa"}
+COMMANDS = {"qa": "make test-qa", "simulate": "make simulate"}
 BEGIN = "<!-- Figures: `make reference` writes them from benchmarks/results. -->\n"
 END = "<!-- End of the figures. -->\n"
 
@@ -96,7 +96,7 @@ CLAIMS = (
     Claim(
         "The numbers are those of the plain engine.",
         "of the job files of its test data {} are equal, {} refused by both in the same words, {} different; "
-        "in each a worker or its node was killed",
+        "in each that has tasks a worker or its node was killed",
         (
             ("qa", "3.26.2 chaos: equal"),
             ("qa", "3.26.2 chaos: refused alike"),
@@ -117,6 +117,10 @@ HEADLINES = (
     Headline("the same where a worker or its node is killed: equal", "qa", "3.26.2 chaos: equal"),
     Headline("… refused by both with the same words", "qa", "3.26.2 chaos: refused alike"),
     Headline("… different", "qa", "3.26.2 chaos: different"),
+    Headline("faults of clusters that are simulated whole", "simulate", "seeds: faults"),
+    Headline("… promises that they broke", "simulate", "seeds: that broke a promise"),
+    Headline("… bugs put in on purpose that were found", "simulate", "mutants: found"),
+    Headline("… bugs that were not found", "simulate", "mutants: not found"),
     Headline("a classical PSHA, faster than processpool", "medium", "classical: faster than processpool"),
     Headline("… faster than zmq", "medium", "classical: faster than zmq"),
     Headline("an event-based risk, faster than processpool", "medium", "risk: faster than processpool"),

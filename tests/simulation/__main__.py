@@ -13,11 +13,15 @@ import sys
 import time
 from collections.abc import Sequence
 
+from benchmarks.support import records
+from benchmarks.support.figures import Figure
 from tests.simulation import mutants, runs, shrinking
 from tests.simulation.bugs import MUTANTS
 
 # More failing seeds than this are only named.
 MOST_STORIES = 5
+# What so many seeds found is kept as benchmarks keep their figures.
+KEPT_SEEDS = 1000
 WORDS_WIDTH = 110
 
 
@@ -50,7 +54,7 @@ def main(argv: list[str]) -> int:
         if unknown := sorted(set(args.mutants).difference(names)):
             parser.error(f"there is no mutant {unknown[0]}")
         return hunt_mutants(args.seeds, args.processes, args.mutants)
-    seeds = range(args.first, args.first + args.seeds)
+    record, seeds = records.begin("simulate"), range(args.first, args.first + args.seeds)
     total = runs.run_all(seeds, args.processes, on_run=_tell)
     for run in total.failed[:MOST_STORIES]:
         print("", *shrinking.story(run), sep="\n")
@@ -58,6 +62,8 @@ def main(argv: list[str]) -> int:
     if total.failed:
         print(f"seeds that failed: {' '.join(str(run.seed) for run in total.failed)}")
         print("run one of them again with `make simulate REPLAY=SEED`")
+    if total.run_count >= KEPT_SEEDS:
+        print(f"kept in {records.keep(record, total.figures())}", file=sys.stderr)
     return 1 if total.failed else 0
 
 
@@ -71,7 +77,8 @@ def replay(seed: int) -> int:
 
 def hunt_mutants(seed_count: int, process_count: int | None, names: Sequence[str]) -> int:
     """Look for mutants, all if none is named; 0 if each was found."""
-    begin_s, count, missed, failing = time.monotonic(), 0, 0, set[int]()
+    record, begin_s = records.begin("simulate"), time.monotonic()
+    count, missed, failing = 0, 0, set[int]()
     print(f"{'mutant':28} {'seeds':>5}  what its last seed found, and finds no more without the mutant")
     for hunt in mutants.hunt_all(seed_count, process_count or runs.core_count(), names):
         words = hunt.violation.partition(": ")[2].partition("; its lane has")[0] or "NOT FOUND"
@@ -81,6 +88,12 @@ def hunt_mutants(seed_count: int, process_count: int | None, names: Sequence[str
         failing |= set(hunt.failing)
     took_s = time.monotonic() - begin_s
     print(f"{count - missed} of {count} mutants were found within {seed_count} seeds, in {took_s:.0f} s")
+    if not names:
+        figures = [
+            Figure("mutants: found", count - missed, ""),
+            Figure("mutants: not found", missed, "", at_most=0),
+        ]
+        print(f"kept in {records.keep(record, figures)}", file=sys.stderr)
     if failing:
         print(f"seeds that fail without any mutant: {' '.join(map(str, sorted(failing)))}")
     return 1 if missed or failing else 0

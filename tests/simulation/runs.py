@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.support.figures import Figure
 from tests.simulation import scenarios
 from tests.simulation.fabric.faults import FaultKind
 from tests.simulation.world import Run, World
 
 # Seeds that a process takes at once.
 AT_ONCE = 10
+TEN_MINUTES_S = 600.0
 
 
 @dataclass(slots=True)
@@ -38,6 +40,17 @@ class Total:
         self.counts.update(run.counts)
         if run.violation:
             self.failed.append(run)
+
+    def figures(self) -> list[Figure]:
+        """What was found, to be kept as benchmarks keep their figures."""
+        fault_count = self.counts.total()
+        rate = fault_count / self.wall_s * TEN_MINUTES_S
+        return [
+            Figure("seeds: run", self.run_count, ""),
+            Figure("seeds: faults", fault_count, ""),
+            Figure("seeds: that broke a promise", len(self.failed), "", at_most=0),
+            Figure("seeds: faults in ten minutes", rate, "", at_least=1_000_000),
+        ]
 
     def lines(self) -> Iterator[str]:
         """The sums, for people."""

@@ -177,7 +177,7 @@ def test_pages_have_the_figures_that_were_measured_last() -> None:
 
 
 def run_of(benchmark: str, figure: str) -> tuple[str, str]:
-    """What is measured together: a benchmark, or one mode of the QA data, which take minutes each."""
+    """What is measured together: a benchmark, or a part of it that takes minutes, as the name says."""
     return benchmark, figure.partition(":")[0] if benchmark in headlines.COMMANDS else ""
 
 
