@@ -76,10 +76,13 @@ def _is_same_reason(plain: str, ours: str) -> bool:
 
 
 def bare(words: str) -> str:
-    """The last words of an error, on one line, without the kind of error in front of them."""
+    """The last words of an error, on one line, without the kind of error in front of them.
+
+    Datastores have other numbers and folders on each side.
+    """
     if '  File "' in words:  # the engine repeats the traceback of a task
         words = words.strip().rpartition("\n")[2]
-    words = " ".join(words.split())
+    words = re.sub(r"\S*/oqdata/calc_\d+", "calc_N", " ".join(words.split()))
     return re.sub(r"^(\w+(Error|Exit|File|Exception|Warning): ?)+", "", words)
 
 

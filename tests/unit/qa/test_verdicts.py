@@ -48,6 +48,7 @@ def test_refusal_of_one_is_its_own_outcome(plain: str, ours: str) -> None:
         ("SystemExit: zero hazard", "zero hazard"),
         ("AssertionError: ", "AssertionError"),
         (TASK, "AttributeError: no such thing"),
+        ("KeyError: \"No 'x' in <D a/oqdata/calc_1.hdf5>\"", "\"No 'x' in <D c/d/oqdata/calc_44.hdf5>\""),
         ("ValueError: " + 2000 * "x", "ValueError: " + 900 * "x"),
     ],
 )
