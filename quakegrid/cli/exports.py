@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def export(job_id: int, folder: Path, exports: str) -> None:
     for line in report.not_exported:
         render.say(f"not exported: {line}")
     if report.not_exported:
-        render.say(f"to try again: quakegrid jobs export {job.id} {folder}")
+        render.say(f"to try again: quakegrid jobs export {job.id} {shlex.quote(str(folder))}")
     if report.error:
         render.say(f"quakegrid: {report.error}")
     click.get_current_context().exit(report.exit_code)

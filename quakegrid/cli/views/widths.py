@@ -1,5 +1,7 @@
 """Lines that fit a terminal; where nobody looks (pipes, files), nothing is broken or cut.
 
+A command within a text is never broken: people copy it, and its first line would be another command.
+
 Texts may be foreign, and are made harmless for a terminal here (`jobs/terminal_text.py`): style the result,
 not what is given.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -19,6 +22,12 @@ from quakegrid.jobs import terminal_text
 LEAST = 10
 # Between two columns.
 GAP = 2
+# What stands between backticks, or from the name of a program to the end of the clause.
+_COMMAND = re.compile(
+    r"`[^`]+`|(?<![\w/.`-])(?:sudo )?(?:quakegrid|agentctl|oq) (?:'[^']*'|(?![;,.)](?:\s|$)).)+"
+)
+# Stands for a space at which no line ends; a harmless text has none.
+_HELD = "\0"
 
 
 def of_output() -> int | None:
@@ -47,18 +56,17 @@ def talk(text: str) -> str:
 
 def hanging(head: str, text: str) -> str:
     """A text after a head, on as many lines as it takes in a terminal, each below the first."""
-    columns, text = of_output(), _harmless(text)
+    columns = of_output()
     if columns is None:
-        return head + text
-    width = max(LEAST, columns - len(head))
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+        return head + _harmless(text)
+    lines = _wrapped(text, max(LEAST, columns - len(head)), "") or [""]
     return f"\n{' ' * len(head)}".join([head + lines[0], *lines[1:]])
 
 
 def paragraph(text: str, indent: int) -> str:
     """A text on as many lines as it takes in a terminal; all but the first are indented."""
-    columns, text = of_output(), _harmless(text)
-    return text if columns is None else _folded(text, indent, columns)
+    columns = of_output()
+    return _harmless(text) if columns is None else _folded(text, indent, columns)
 
 
 def kept(columns: Mapping[str, Sequence[str]], spare: Sequence[str]) -> list[str]:
@@ -101,13 +109,16 @@ def cut_line(text: str) -> str:
 
 
 def _folded(text: str, indent: int, columns: int) -> str:
-    return textwrap.fill(
-        _harmless(text),
-        max(indent + LEAST, columns),
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
+    return "\n".join(_wrapped(text, max(indent + LEAST, columns), " " * indent))
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    """Harmless lines, all but the first indented; one with a long word or command is wider."""
+    held = _COMMAND.sub(lambda found: found[0].replace(" ", _HELD), _harmless(text))
+    lines = textwrap.wrap(
+        held, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+    return [line.replace(_HELD, " ") for line in lines]
 
 
 def _harmless(text: str) -> str:

@@ -389,11 +389,11 @@ def test_export_that_fails_in_part_ends_with_one(monkeypatch: pytest.MonkeyPatch
     failure = "hcurves as csv: No space left on device"
     driver(monkeypatch, 1, {"event": "not_exported", "failures": [failure]})
 
-    result = invoke("export", "2", str(tmp_path))
+    result = invoke("export", "2", str(tmp_path / "a b"))
 
     assert result.exit_code == 1
     assert f"not exported: {failure}" in result.stderr
-    assert f"to try again: quakegrid jobs export 2 {tmp_path}" in result.stderr
+    assert f"to try again: quakegrid jobs export 2 '{tmp_path}/a b'" in result.stderr
 
 
 def test_export_that_is_refused_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

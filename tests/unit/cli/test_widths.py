@@ -143,3 +143,45 @@ def test_words_keep_their_lines_and_indentation(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(widths, "of_talk", lambda: None)
     assert widths.talk(text) == "\n  one two three four five\nsix\\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (
+            "to try again: quakegrid jobs export 12 /long/path",
+            ["to try again:", "  quakegrid jobs export 12 /long/path"],
+        ),
+        (
+            "to try again: quakegrid jobs export 12 '/long, or/a b'",
+            ["to try again:", "  quakegrid jobs export 12 '/long, or/a b'"],
+        ),
+        (
+            "next: quakegrid jobs show 12, agentctl cores 4; and no more words",
+            ["next:", "  quakegrid jobs show 12,", "  agentctl cores 4; and", "  no more words"],
+        ),
+        (
+            "an admin makes it (`sudo -u openquake quakegrid authkey`) for you",
+            ["an admin makes it", "  (`sudo -u openquake quakegrid authkey`)", "  for you"],
+        ),
+        ("oq engine --run job.ini. Then wait for it", ["oq engine --run job.ini.", "  Then wait for it"]),
+        ("words of quakegrid: one two three", ["words of quakegrid: one", "  two three"]),
+    ],
+)
+def test_command_stays_on_one_line(text: str, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """People copy it; its first line alone would be another command, such as one that writes elsewhere."""
+    monkeypatch.setattr(widths, "of_talk", lambda: 24)
+    monkeypatch.setattr(widths, "of_output", lambda: 24)
+
+    assert widths.talk(text).splitlines() == lines
+    assert widths.paragraph(text, 2).splitlines() == lines
+
+
+def test_command_in_a_value_stays_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in what `agentctl status` tells."""
+    monkeypatch.setattr(widths, "of_output", lambda: 30)
+
+    assert widths.hanging("master  ", "not joined (see `agentctl doctor --all`)").splitlines() == [
+        "master  not joined (see",
+        "        `agentctl doctor --all`)",
+    ]
