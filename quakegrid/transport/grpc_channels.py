@@ -207,6 +207,11 @@ def translate(exc: grpc.RpcError, what: str, address: str) -> errors.QuakeGridEr
     return kind(details or f"the {what} at {address} answered {code.name}")
 
 
+def is_of_service(exc: grpc.RpcError) -> bool:
+    """Whether a service of ours has said what is wrong; otherwise gRPC has, which names no service."""
+    return exc.code() in (NOT_NOW, *_BY_CODE) or bool(error_details.reason_of(exc))
+
+
 def is_too_large(exc: grpc.RpcError) -> bool:
     """Whether gRPC at either end refused a message for its size, as it would each time."""
     is_exhausted = exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -110,6 +110,7 @@ class NodeLink:
         self._is_first = True
         self.status: nodes_pb2.AgentStatus | None = None  # as told last in this stream
         self.sample: nodes_pb2.NodeSample | None = None  # likewise
+        self._told_proof_kind = nodes_pb2.NODE_PROOF_KIND_UNSPECIFIED  # as told last, in any stream
         self.clock = CLOCK_FITS  # its clock against ours, in words
         self._loss: LossTimer | None = None  # while the link runs
         self._runner: asyncio.Task[None] | None = None
@@ -186,8 +187,10 @@ class NodeLink:
     def _why(self, exc: grpc.aio.AioRpcError) -> str:
         """Why the stream broke, or why there was none."""
         if exc.code() not in grpc_channels.NO_ANSWER:
-            return str(grpc_channels.translate(exc, "agent", self.address))
-        cause = link_failures.cause_of(exc.details() or "")
+            words = str(grpc_channels.translate(exc, "agent", self.address))
+            is_told = grpc_channels.is_of_service(exc) or self.address in words
+            return words if is_told else f"a call of its agent at {self.address} failed: {words}"
+        cause = link_failures.cause_of(exc.details() or "", self._told_proof_kind)
         return f"its agent does not answer at {self.address}" + (f" ({cause})" if cause else "")
 
     async def _follow(self, channel: grpc.aio.Channel, loss: LossTimer) -> None:
@@ -241,6 +244,7 @@ class NodeLink:
         if message.HasField("status"):
             self._listener.on_status(self.host, message.status, self._is_first)
             self.status, self._is_first = message.status, False
+            self._told_proof_kind = message.status.proof_kind
         elif message.HasField("worker_ended"):
             self._listener.on_worker_ended(self.host, message.worker_ended)
         elif message.HasField("worker_output"):

@@ -8,6 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quakegrid.api.v1 import nodes_pb2
+
+_AUTHKEY = "[dbserver] authkey of both machines"
+_JOIN = "`agentctl join --token TOKEN`"
+# What to check of the node's proof, by how the node has said that it proves what it is.
+_PROOF_CHECKS = {
+    nodes_pb2.NODE_PROOF_KIND_AUTHKEY: _AUTHKEY,
+    nodes_pb2.NODE_PROOF_KIND_CERTIFICATE: f"whether it must join again (there: {_JOIN})",
+}
+_ANY_PROOF_CHECK = f"{_AUTHKEY} (if it joined by token, join again there: {_JOIN})"
+# In a row: any of these.
+_PROOF = "its proof"
+
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
@@ -16,15 +29,18 @@ class _Cause:
     Args:
         signs: parts of the words; all of them are there.
         known: what is known.
-        checks: what to check, the likeliest cause first.
+        checks: what to check, the likeliest cause first; `_PROOF` for what depends on the kind of node.
     """
 
     signs: tuple[str, ...]
     known: str
     checks: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return f"{self.known}: check {', then '.join(self.checks)}" if self.checks else self.known
+    def told(self, proof_kind: nodes_pb2.NodeProofKind.ValueType) -> str:
+        """In words, for a node of a kind."""
+        proof_check = _PROOF_CHECKS.get(proof_kind, _ANY_PROOF_CHECK)
+        checks = [proof_check if check == _PROOF else check for check in self.checks]
+        return f"{self.known}: check {', then '.join(checks)}" if checks else self.known
 
 
 _NO_TRY = "failed to connect"
@@ -48,7 +64,7 @@ _CAUSES = (
     _Cause(
         ("CERTIFICATE_VERIFY_FAILED",),
         "its certificate is not of this cluster",
-        ("[dbserver] authkey of both machines", "its address"),
+        (_PROOF, "its address"),
     ),
     _Cause(
         ("WRONG_VERSION_NUMBER",),
@@ -58,7 +74,7 @@ _CAUSES = (
     _Cause(
         ("handshake failed",),
         "no encrypted connection could be made",
-        ("the agent's log", "[dbserver] authkey of both machines", "its address and port"),
+        ("the agent's log", _PROOF, "its address and port"),
     ),
     _Cause(
         ("Handshake read failed", "Endpoint closing"),
@@ -73,7 +89,7 @@ _CAUSES = (
     _Cause(
         (_NO_TRY, "Socket closed"),
         "it ends each connection at once",
-        ("[dbserver] authkey of both machines", "their clocks", "whether its agent is about to stop"),
+        (_PROOF, "their clocks", "whether its agent is about to stop"),
     ),
     _Cause(
         ("Connection refused",),
@@ -110,18 +126,19 @@ _CAUSES = (
     _Cause(("Socket closed",), "the connection broke", ("whether its agent runs", "the network")),
     *(
         _Cause((sign,), "no answer", ("whether the machine is up", "a firewall between", "its address"))
-        for sign in ("Timeout", "timeout", "FD Shutdown")
+        for sign in ("Timeout", "timeout", "timed out", "FD Shutdown")
     ),
 )
 
 
-def cause_of(details: str) -> str:
+def cause_of(details: str, proof_kind: nodes_pb2.NodeProofKind.ValueType) -> str:
     """Why a call did not reach an agent: what is known, and what to check.
 
     Args:
         details: of the failure; a service's own words stay as they are.
+        proof_kind: how the node has said that it proves what it is; unspecified if it never has.
     """
     for cause in _CAUSES:
         if all(sign in details for sign in cause.signs):
-            return str(cause)
+            return cause.told(proof_kind)
     return details.partition("\n")[0]
