@@ -7,9 +7,10 @@ from base64 import b64encode
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from quakegrid import errors
+from quakegrid.settings import conversions
 
 MAX_TARGETS = 16
-MAX_CHARS = 4096
+MAX_CHARS = conversions.MAX_ADDRESS_CHARS
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -26,14 +27,8 @@ def check(target: str) -> str:
     """
     if not target.strip() or len(target) > MAX_CHARS or "\0" in target:
         raise errors.UsageError(f"give a command or a URL of at most {MAX_CHARS} characters")
-    if is_url(target):
-        try:
-            parts = urlsplit(target)
-            is_complete = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_complete = False
-        if not is_complete or any(char.isspace() or not char.isprintable() for char in target):
-            raise errors.UsageError(f"{described(target)} is no URL; give https://host/path")
+    if is_url(target) and not conversions.is_web_address(target):
+        raise errors.UsageError(f"{described(target)} is no URL; give https://host/path")
     return target
 
 

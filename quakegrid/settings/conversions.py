@@ -15,6 +15,7 @@ MAX_RETENTION_DAYS = 36_500
 MIN_RETENTION_MB = 10
 MAX_RETENTION_MB = 1 << 32
 MAX_PORT = 65535
+MAX_ADDRESS_CHARS = 4096
 # A scheme, perhaps a name and a password, a host and perhaps its port, and what follows.
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^/?#\s]*@)?(?P<host>[A-Za-z0-9.-]*(?::\d+)?)(?P<rest>(?:[/?#\s].*)?)",
@@ -174,18 +175,24 @@ class HiddenError(ValueError):
     """A value that may hold a secret is not allowed; `str()` is what may be shown of it."""
 
 
+def is_web_address(text: str) -> bool:
+    """Whether a text is a URL of HTTP with a host, which a program can ask as it stands."""
+    if len(text) > MAX_ADDRESS_CHARS or any(char.isspace() or not char.isprintable() for char in text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def web_address(text: str) -> str:
     """A URL of HTTP with a host; empty for none.
 
     Raises:
         HiddenError: it is none. It may hold a password, or a path that only its owner knows.
     """
-    try:
-        parts = urlsplit(text)
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_whole = False
-    if text and not (is_whole and len(text.split()) == 1):
+    if text and not is_web_address(text):
         raise HiddenError(_without_secrets(text))
     return text
 

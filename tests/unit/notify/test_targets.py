@@ -6,6 +6,7 @@ import pytest
 
 from quakegrid.errors import UsageError
 from quakegrid.notify import targets
+from quakegrid.settings import conversions
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def test_targets_that_cannot_be_told_are_refused(target: str) -> None:
     with pytest.raises(UsageError):
         targets.check(target)
     assert targets.described(target) is not None
+    assert not conversions.is_web_address(target)  # which `[notify] url` of openquake.cfg has to be
 
 
 @pytest.mark.parametrize(

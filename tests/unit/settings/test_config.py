@@ -325,6 +325,8 @@ def test_names_of_the_engine_are_not_told(load: Load) -> None:
         ("bot:Zt5hPw@chat.example.org", "…"),
         ("https://[Zt5hPw", "…"),
         ("Zt5hPw", "…"),
+        ("https://chat.example.org/Zt5hPw\x01", "https://chat.example.org/…"),
+        (f"https://chat.example.org/{'Zt5hPw' * 700}", "https://chat.example.org/…"),
     ],
 )
 def test_url_that_cannot_be_read_keeps_its_secrets(load: Load, url: str, shown: str) -> None:
