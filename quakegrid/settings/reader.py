@@ -109,6 +109,8 @@ def trouble_of(exc: configparser.Error) -> str:
     if isinstance(exc, configparser.ParsingError):
         numbers = [number for number, _line in exc.errors] or [getattr(exc, "lineno", 0)]
         return f"no `key = value` and no [section] in line {', '.join(map(str, numbers))}"
+    if isinstance(exc, configparser.DuplicateOptionError):
+        return f"[{exc.section}] has an option for the second time in line {exc.lineno}"
     return " ".join(str(exc).split())
 
 

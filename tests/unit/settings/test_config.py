@@ -343,7 +343,11 @@ def test_url_that_cannot_be_read_keeps_its_secrets(load: Load, url: str, shown: 
     [
         ("authkey = Zt5hPw\n", "line 1 stands before any [section]"),
         ("[dbserver]\nauthkey Zt5hPw\n[broker\n", "no `key = value` and no [section] in line 2, 3"),
-        ("[dbserver]\nport = 1\nport = 2\n", "option 'port' in section 'dbserver' already exists"),
+        (
+            "[dbserver]\nauthkey =\nZt5hPw==\nZt5hPw==\n",
+            "[dbserver] has an option for the second time in line 4",
+        ),
+        ("[dbserver]\n[dbserver]\n", "[line 2]: section 'dbserver' already exists"),
     ],
 )
 def test_file_that_cannot_be_read_keeps_its_lines(load: Load, text: str, words: str) -> None:
@@ -352,7 +356,7 @@ def test_file_that_cannot_be_read_keeps_its_lines(load: Load, text: str, words: 
         load(text)
 
     assert words in str(raised.value)
-    assert "Zt5hPw" not in "".join(traceback.format_exception(raised.value))
+    assert "zt5hpw" not in "".join(traceback.format_exception(raised.value)).lower()
 
 
 def test_database_needs_a_whole_path(load: Load) -> None:
