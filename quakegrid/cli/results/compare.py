@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,10 +144,23 @@ def _compare(source: ResultSource, jobs: Sequence[Job], tolerance: Tolerance | N
         found = _tried("results", lambda: _results(source, jobs, tolerance), failures)
         results, too_large = found or (None, [])
     if changed is None and inputs is None and not results:
-        raise failures["parameters"]
+        raise _why_nothing(failures, too_large)
     is_same = None if tolerance is None or results is None else tables.is_same(results) and not too_large
     words = {name: str(each) for name, each in failures.items()}
     return Comparison(_compared(left), _compared(right), is_same, changed, inputs, results, too_large, words)
+
+
+def _why_nothing(
+    failures: Mapping[str, errors.QuakeGridError], too_large: Sequence[str]
+) -> errors.QuakeGridError:
+    """Why no part could be compared: one reason if all parts have the same, or that of each."""
+    reasons = {str(each) for each in failures.values()}
+    if len(reasons) == 1 and not too_large:
+        return failures["parameters"]
+    words = [f"the {name}: {each}" for name, each in failures.items()]
+    if too_large:
+        words.append(f"the results: too large to be compared here ({', '.join(too_large)})")
+    return errors.QuakeGridError(f"nothing could be compared; {'; '.join(words)}")
 
 
 def _tried(part: str, compare: Callable[[], T], failures: dict[str, errors.QuakeGridError]) -> T | None:

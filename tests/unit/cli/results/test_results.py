@@ -320,6 +320,32 @@ def test_compare_fails_where_it_can_compare_nothing(
 
 
 @pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("is_large", [False, True])
+def test_compare_tells_each_reason_why_it_can_compare_nothing(
+    source: FakeSource, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    """That of the parameters alone would look as if the results had none."""
+
+    def forbid(*_args: object) -> NoReturn:
+        raise errors.NotAllowedError("the inputs are of another person")
+
+    monkeypatch.setattr(source, "parameters", refuse)
+    monkeypatch.setattr(source, "inputs", forbid)
+    monkeypatch.setattr(compare, "MOST_BYTES", 1)
+    if not is_large:
+        monkeypatch.setattr(source, "export_csv", refuse)
+
+    with pytest.raises(errors.QuakeGridError) as raised:
+        call("jobs", "compare", "1", "2")
+
+    of_results = "too large to be compared here (curve)" if is_large else OLD
+    assert str(raised.value) == (
+        f"nothing could be compared; the parameters: {OLD}; the inputs: the inputs are of another person; "
+        f"the results: {of_results}"
+    )
+
+
+@pytest.mark.usefixtures("database")
 def test_compare_does_not_ask_on_where_nobody_answers(
     source: FakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
