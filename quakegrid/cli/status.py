@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -335,9 +335,9 @@ def _print_waits(found: fleet.FleetStatus) -> None:
         click.echo(f"{len(waiting) - MOST_WAITS} more wait likewise")
 
 
-def _print_troubles(found: fleet.FleetStatus) -> None:
+def _print_troubles(nodes: Sequence[fleet.NodeStatus]) -> None:
     """Why nodes are not up, whole; at most some of them."""
-    down = [node for node in found.nodes if not node.is_up and node.state]
+    down = [node for node in nodes if not node.is_up]
     for node in down[:MOST_WAITS]:
         click.echo(widths.paragraph(f"node {node.node or node.host} is not up: {node.state}", 2))
     if len(down) > MOST_WAITS:
@@ -346,9 +346,8 @@ def _print_troubles(found: fleet.FleetStatus) -> None:
 
 def print_nodes(output: str, found: fleet.FleetStatus) -> None:
     """Print the nodes of the fleet."""
-    render.print_listing(output, found.nodes, NODE_COLUMNS, cut="state")
-    if output == "table" and widths.of_output() is not None:  # the table has cut what is to be checked
-        _print_troubles(found)
+    is_cut = render.print_listing(output, found.nodes, NODE_COLUMNS, cut="state")
+    _print_troubles([found.nodes[place] for place in is_cut])  # what is to be checked is at their ends
     for node in found.nodes if output == "table" else ():
         for left_out in node.left_out:
             jobs = [f"job {job_id}" for job_id in left_out.job_ids] or [f"session {left_out.session_id}"]

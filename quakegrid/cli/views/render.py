@@ -85,7 +85,7 @@ def print_listing(
     *,
     cut: str | None = None,
     spare: Sequence[str] = (),
-) -> None:
+) -> list[int]:
     """Print items of one kind.
 
     Args:
@@ -94,7 +94,10 @@ def print_listing(
         columns: fields that a table shows, with their headings; JSON has all fields.
         cut: field that is cut where the table is wider than the terminal.
         spare: fields that a narrow terminal leaves out, the first one first.
+    Returns:
+        The places of the items of which a table has cut the field.
     """
+    is_cut: list[int] = []
     rows = [plain(item) for item in items] if output == "json" else [_fields(item) for item in items]
     if output == "json":
         print_json(rows)
@@ -108,9 +111,12 @@ def print_listing(
         headings, place = list(columns.values()), list(columns).index(cut) if cut else None
         if place is not None:
             texts = widths.cut([[cell(value) for value in row] for row in found], headings, place)
-            for row, text in zip(found, texts, strict=True):
+            for number, (row, text) in enumerate(zip(found, texts, strict=True)):
+                if text[place] != cell(row[place]):
+                    is_cut.append(number)
                 row[place] = text[place]
         print_table(found, headings)
+    return is_cut
 
 
 def print_record(output: str, item: Any) -> None:

@@ -41,12 +41,28 @@ def test_terminal_tells_whole_why_nodes_are_not_up(
     down = [NodeStatus(f"10.0.0.{n}", f"n{n}", False, 4, 0, 0, why) for n in range(4, 12)]
     monkeypatch.setattr(widths, "of_output", lambda: 80)
 
-    status.print_nodes("table", dataclasses.replace(FLEET, nodes=(NODE, *down)))
+    short = NodeStatus("10.0.0.2", "n2", False, 4, 0, 0, "unreachable")
+    stopped = NodeStatus("10.0.0.1", "n1", True, 4, 0, 0, "a template that has much to say " * 5)
+
+    status.print_nodes("table", dataclasses.replace(FLEET, nodes=(NODE, short, stopped, *down)))
 
     lines = capsys.readouterr().out.splitlines()
+    assert not any(line.startswith(("node n1 is not up", "node n2 is not up")) for line in lines)
     first = lines.index("node n4 is not up: its agent does not answer at 10.0.0.4:1909 (nothing listens")
     assert lines[first + 1] == "  there: check whether its agent runs)"
     assert "3 more are not up" in lines
+
+
+def test_terminal_that_has_room_tells_no_state_twice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table has it whole."""
+    down = NodeStatus("10.0.0.4", "n4", False, 4, 0, 0, "its agent does not answer at 10.0.0.4:1909")
+    monkeypatch.setattr(widths, "of_output", lambda: 200)
+
+    status.print_nodes("table", dataclasses.replace(FLEET, nodes=(down,)))
+
+    assert capsys.readouterr().out.count("does not answer") == 1
 
 
 def test_json_of_nodes_has_it_with_the_node(capsys: pytest.CaptureFixture[str]) -> None:
