@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -145,9 +146,23 @@ def bind(server: grpc.aio.Server, address: str, proof: Proof, words: tuple[str, 
     except RuntimeError:
         what, keys = words
         raise errors.QuakeGridError(
-            f"the {what} cannot listen on {address}: the port is in use or the address is not ours; "
+            f"the {what} cannot listen on {address}: {_why_not_bound(address)}; stop what uses the port, or "
             f"see {keys} in openquake.cfg"
         ) from None
+
+
+def _why_not_bound(address: str) -> str:
+    """What the system says when a plain socket is bound to an address: gRPC does not tell it."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        family, kind, protocol, _name, place = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return "the port was in use"
 
 
 def _options(node: str) -> tuple[tuple[str, Any], ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ import grpc
 import uvloop
 
 from quakegrid.access.proofs import KeyProof
-from quakegrid.errors import QuakeGridError
 from quakegrid.machine import service_life
 from quakegrid.services.dbserver.deletions.reaper import Reaper
 from quakegrid.services.dbserver.housekeeping import Housekeeper, Retention
@@ -90,7 +88,6 @@ class DbServer:
         Raises:
             QuakeGridError: the address cannot be used.
         """
-        _check_free(host, port)
         self._in_loop(self._serve(host, port))
         self._in_loop(self._health.tell(is_serving=True))
 
@@ -144,10 +141,8 @@ class DbServer:
         server = grpc.aio.server(self._calls, interceptors=interceptors, options=grpc_channels.SERVER_OPTIONS)
         self._servicers.register(server)
         self._health.add_to(server)
-        try:
-            server.add_secure_port(f"{host}:{port}", credentials.server_credentials(self._proof))
-        except RuntimeError as exc:
-            raise _bind_error(host, port, str(exc)) from exc
+        words = ("dbserver", "[dbserver] port and listen")
+        grpc_channels.bind(server, f"{host}:{port}", self._proof, words)
         return server
 
     async def _stop(self, timeout_s: float) -> None:
@@ -183,21 +178,3 @@ class DbServer:
         """In the event loop: report again and again that the loop works."""
         self._monitor.beat()
         self._loop.call_later(holds.BEAT_EVERY_S, self._beat)
-
-
-def _check_free(host: str, port: int) -> None:
-    """Try the address with a plain socket first, since gRPC prints many lines when it fails."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as exc:
-        raise _bind_error(host, port, exc.strerror or str(exc)) from exc
-
-
-def _bind_error(host: str, port: int, reason: str) -> QuakeGridError:
-    return QuakeGridError(
-        f"dbserver cannot listen on {host} port {port}: {reason}; "
-        "stop what uses the port, or set [dbserver] port or listen in openquake.cfg"
-    )

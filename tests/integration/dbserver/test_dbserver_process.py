@@ -101,7 +101,7 @@ def test_port_in_use_is_one_line(settings: Settings) -> None:
         code, text = Service(settings, "dbserver").fail_to_start()
 
     assert (code, text.count("\n")) == (1, 1)
-    assert f"port {settings.dbserver_port}: Address already in use" in text
+    assert f":{settings.dbserver_port}: Address already in use; stop what uses the port" in text
 
 
 def test_file_of_another_program_is_left_alone(settings: Settings) -> None:

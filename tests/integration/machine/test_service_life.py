@@ -184,6 +184,20 @@ def test_silent_connections_are_closed_and_hold_up_nobody(dbserver_process: Serv
         assert [connection.recv(1) for connection in silent] == [b""] * len(silent)
 
 
+def test_address_that_is_of_no_port_here_is_told_as_such() -> None:
+    """In the words of the system: that of another machine, and a port that was free again at once."""
+
+    async def bind() -> None:
+        server = grpc.aio.server(options=grpc_channels.SERVER_OPTIONS)
+        grpc_channels.bind(server, "192.0.2.1:0", secrets.token_hex(32), ("clock", "[clock] listen"))
+
+    with pytest.raises(
+        errors.QuakeGridError, match=r"listen on 192\.0\.2\.1:0: Cannot assign requested address"
+    ):
+        asyncio.run(bind())
+    assert grpc_channels._why_not_bound(f"{config.LOOPBACK}:0") == "the port was in use"
+
+
 def test_port_that_is_in_use_is_told_with_the_settings_that_choose_it() -> None:
     """Of any service; and whether a service serves is told for it and each of its parts."""
     authkey = secrets.token_hex(32)
@@ -213,6 +227,8 @@ def test_port_that_is_in_use_is_told_with_the_settings_that_choose_it() -> None:
     words, states = asyncio.run(bind())
 
     assert "the clock cannot listen on 127.0.0.1:" in words
-    assert words.endswith("see [clock] port in openquake.cfg")
+    assert words.endswith(
+        ": Address already in use; stop what uses the port, or see [clock] port in openquake.cfg"
+    )
     status = health_pb2.HealthCheckResponse
     assert states == [status.SERVING, status.SERVING, status.NOT_SERVING, status.NOT_SERVING]
