@@ -23,7 +23,7 @@ from quakegrid.sdk.unsent import PendingLimit
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from tests.unit.sdk.test_sender import FAILURE, PlayedSession
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 LIMIT = 50
 MIB = 1 << 20
 

@@ -17,7 +17,7 @@ from quakegrid.sdk.sender import BrokenClusterError, Sender
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.transport.fast_zmq import zmq
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 FAILURE = errors.QuakeGridError("the broker ended it")
 
 
