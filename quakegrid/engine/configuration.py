@@ -16,7 +16,6 @@ from typing import Any
 import openquake.baselib
 from openquake.baselib import config
 
-from quakegrid import errors
 from quakegrid.engine import this_process, versions
 from quakegrid.machine import temporary_folders
 from quakegrid.settings import config as quakegrid_config
@@ -56,9 +55,8 @@ def read(environ: Mapping[str, str]) -> None:
             parser.read_string(keyless.read_text(path), source=str(path))
         except OSError:
             continue
-        except configparser.Error as exc:  # without its lines, which may hold a secret
-            words = reader.trouble_of(exc)
-            raise errors.SettingsError(f"{path} is not a valid configuration file: {words}") from None
+        except configparser.Error as exc:
+            raise reader.invalid(path, exc) from None
         found.append(str(path))
     config.paths[:] = [str(base), *map(str, ours)]
     config.found = found

@@ -328,8 +328,7 @@ def _value(choice: Choice, text: str, section: str, key: str) -> str:
     try:
         return config_text.read_value(text, section, key)
     except configparser.Error as exc:
-        words = reader.trouble_of(exc)
-        raise SettingsError(f"{choice.config} is not a valid configuration file: {words}") from None
+        raise reader.invalid(choice.config, exc) from None
 
 
 def _public_file(path: Path, content: str, mode: int = 0o644) -> WriteFile:

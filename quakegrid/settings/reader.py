@@ -48,8 +48,7 @@ class Reader:
         try:
             parser.read_string(text, source=str(path))
         except configparser.Error as exc:
-            # Not with its cause: that has whole lines of the file, which may hold a key or a password.
-            raise SettingsError(f"{path} is not a valid configuration file: {trouble_of(exc)}") from None
+            raise invalid(path, exc) from None
         self.found.append(path)
         for section in parser.sections():
             for key, value in parser.items(section):
@@ -96,6 +95,16 @@ class Reader:
     def port(self, section: str, key: str, default: int) -> int:
         """A TCP port."""
         return self.parse(section, key, default, conversions.port, "a TCP port, 1 to 65535")
+
+
+def invalid(path: object, exc: configparser.Error) -> SettingsError:
+    """The error for a file that is none; to be raised without a cause, which has whole lines of the file.
+
+    Args:
+        path: of the file.
+        exc: what reading it raised.
+    """
+    return SettingsError(f"{path} is not a valid configuration file: {trouble_of(exc)}")
 
 
 def trouble_of(exc: configparser.Error) -> str:
