@@ -41,7 +41,6 @@ class Worker:
     rank: int = 0  # another one with each change; of equally loaded workers the lowest comes first
     is_draining: bool = False
     is_greeted: bool = False  # it is about to say what it has
-    takes_nothing: bool = False  # for one of these reasons
 
     @property
     def has_waiting(self) -> bool:
@@ -83,20 +82,20 @@ class Crew:
 
     def drain(self, worker: Worker) -> None:
         """Give a worker nothing more."""
-        worker.is_draining = worker.takes_nothing = True
+        worker.is_draining = True
         self._changed(worker)
 
     def greet(self, worker_id: WorkerId) -> None:
         """Give a worker, if it is there, nothing until it has said what it has."""
         worker = self.workers.get(worker_id)
         if worker is not None:
-            worker.is_greeted = worker.takes_nothing = True
+            worker.is_greeted = True
             self._changed(worker)
 
     def welcome(self, worker: Worker) -> None:
         """A worker has said what it has."""
         if worker.is_greeted:
-            worker.is_greeted, worker.takes_nothing = False, worker.is_draining
+            worker.is_greeted = False
             self._changed(worker)
 
     def hold(self, worker: Worker, task_id: TaskId, hold: Hold) -> None:
@@ -160,7 +159,7 @@ class Crew:
         self._waiting.pop(worker_id, None)
         if len(held) > 1 + len(worker.recalled):  # `has_waiting`
             self._waiting[worker_id] = worker
-        if worker.takes_nothing:
+        if worker.is_draining or worker.is_greeted:
             self._idle.discard(worker_id)
             return
         load_s = _IDLE
