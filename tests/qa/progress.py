@@ -41,14 +41,19 @@ class Progress:
             say(self._how_far())
 
     def _how_far(self) -> str:
-        done, bad = len(self.verdicts), sum(each.outcome not in GOOD for each in self.verdicts)
+        done, bad = len(self.verdicts), self.bad_count
         left_s = (time.monotonic() - self._start_s) / done * (self._total - done)
         return f"{done} of {self._total} job files, {bad} differ; about {left_s / 60:.0f} min left"
 
     @property
     def exit_code(self) -> int:
         """0 if none differs."""
-        return int(any(each.outcome not in GOOD for each in self.verdicts))
+        return int(self.bad_count > 0)
+
+    @property
+    def bad_count(self) -> int:
+        """How many differ."""
+        return sum(each.outcome not in GOOD for each in self.verdicts)
 
     @property
     def counts(self) -> Counter[Outcome]:
@@ -73,11 +78,10 @@ class Progress:
             name: of the engine and the mode.
         """
         counts = self.counts
-        bad = sum(counts[each] for each in Outcome if each not in GOOD)
         return [
             Figure(f"{name}: equal", counts[Outcome.EQUAL], ""),
             Figure(f"{name}: refused alike", counts[Outcome.REFUSED], ""),
-            Figure(f"{name}: different", bad, "", at_most=0),
+            Figure(f"{name}: different", self.bad_count, "", at_most=0),
             Figure(f"{name}: time", self.seconds / 60, "min", at_most=20),
         ]
 

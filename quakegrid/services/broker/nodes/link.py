@@ -203,7 +203,6 @@ class NodeLink:
                 silence.reschedule(asyncio.get_running_loop().time() + self._silent_s)
                 if self._is_first and message.HasField("status"):
                     self._note_clock(message.status, asked_s)
-                if self._is_first and message.HasField("status"):
                     # Not before that: the report would count as later than what was ordered, and the node
                     # may be given up as silent.
                     self.orders.channel = channel
