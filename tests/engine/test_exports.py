@@ -70,6 +70,21 @@ def test_find_differences_reports_missing_and_unexpected_files(tmp_path: Path) -
     assert differences == ["realizations.csv: not exported", "events.csv: not expected"]
 
 
+def test_remnant_of_a_failed_export_may_be_missing_and_is_compared_if_it_is_there(tmp_path: Path) -> None:
+    """The plain engine leaves it; nobody else has to."""
+    expected = write(tmp_path / "expected", 1, TABLE)
+    (expected / "sitemesh_1.csv").write_text("site_id\n0\n", encoding="utf-8")
+    actual = write(tmp_path / "actual", 1, TABLE)
+
+    def rule_of(name: str) -> Rule:
+        return Rule(is_remnant=name == "sitemesh.csv")
+
+    assert find_differences(expected, actual, rule_of) == []
+    assert find_differences(expected, actual) == ["sitemesh.csv: not exported"]
+    (actual / "sitemesh_1.csv").write_text("site_id\n1\n", encoding="utf-8")
+    assert len(find_differences(expected, actual, rule_of)) == 1
+
+
 def test_rows_without_an_order_are_matched_by_their_values(tmp_path: Path) -> None:
     """Where the caller says that a file has none; values are compared as ever."""
     expected = write(tmp_path / "expected", 1, "site_id,poe\n0,0.1\n1,0.2\n")
