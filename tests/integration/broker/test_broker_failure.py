@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 
 from quakegrid.api.v1 import fleet_pb2, fleet_pb2_grpc
@@ -12,6 +10,7 @@ from quakegrid.services.broker.server import BrokerServer
 from quakegrid.services.broker.status.job_totals import JobTotals
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
+from tests.support import loops
 from tests.support.broker_fakes import Stage
 
 
@@ -45,4 +44,4 @@ async def call_a_failed_broker(settings: Settings) -> list[grpc.StatusCode]:
 
 def test_failed_broker_is_unavailable(settings: Settings) -> None:
     """So drivers wait for the next one, as after any other end of a broker."""
-    assert asyncio.run(call_a_failed_broker(settings)) == [grpc.StatusCode.UNAVAILABLE] * 4
+    assert loops.run(call_a_failed_broker(settings)) == [grpc.StatusCode.UNAVAILABLE] * 4

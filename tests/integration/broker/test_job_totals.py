@@ -12,6 +12,7 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.states import JobState
 from quakegrid.services.broker.status.job_totals import JobTotals, JobWatch
 from quakegrid.settings.config import Settings
+from tests.support import loops
 from tests.support.nodes import wait_until
 from tests.support.processes import Service
 
@@ -65,7 +66,7 @@ def test_totals_lose_no_end_while_the_dbserver_restarts(
         assert dict(totals.counts()) == dict.fromkeys(dict(totals.counts()), 0) | {"failed": 2, "complete": 1}
         await watch.close()
 
-    asyncio.run(follow())
+    loops.run(follow())
 
 
 @pytest.mark.parametrize("text", ["quakegrid_dbserver_up 1.0", 'quakegrid_jobs{state="created"} 1.0'])

@@ -19,6 +19,7 @@ from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import certificates, credentials
 from quakegrid.transport.credentials import Identity
 from tests.integration.broker.test_node_link import Ear, deaf
+from tests.support import loops
 from tests.support.processes import free_port
 from tests.unit.broker.nodes.test_link_failures import ANY_PROOF, told
 
@@ -81,7 +82,7 @@ def cause_at(settings: Settings, port: int) -> str:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    return asyncio.run(look()).partition(f"at {LOOPBACK}:{port} ")[2]
+    return loops.run(look()).partition(f"at {LOOPBACK}:{port} ")[2]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from quakegrid.services.broker.nodes.orders import WorkerNeeds
 from quakegrid.services.broker.rpc import peer_input
 from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import credentials, grpc_channels
+from tests.support import loops
 
 
 def deaf(*_told: object) -> None:
@@ -85,7 +86,7 @@ def test_silent_agent_is_lost_and_its_orders_are_unsure(settings: Settings) -> N
 
     The agent may have started the workers before it fell silent: they count until it tells what it has.
     """
-    started, reason = asyncio.run(lose_agent(settings))
+    started, reason = loops.run(lose_agent(settings))
 
     assert started is None
     assert "has said nothing for" in reason
@@ -114,7 +115,7 @@ async def renew_connection(settings: Settings) -> list[bool]:
 
 def test_connection_that_is_broken_on_purpose_comes_again(settings: Settings) -> None:
     """An order that nobody answers costs the connection, and never the link."""
-    assert asyncio.run(renew_connection(settings)) == [True, True]
+    assert loops.run(renew_connection(settings)) == [True, True]
 
 
 class LateAgent(orders_pb2_grpc.OrdersServicer, nodes_pb2_grpc.NodesServicer):
@@ -181,7 +182,7 @@ def test_node_whose_clock_is_set_right_is_reported_again(
     """Else sessions would leave it out until its connection breaks; nothing is said while it stays wrong."""
     monkeypatch.setattr(nodes, "CLOCK_LOOK_S", 0.05)
 
-    told = asyncio.run(watch_clock(settings))
+    told = loops.run(watch_clock(settings))
 
     assert told == [("watched", True, "3600 s behind"), ("watched", False, CLOCK_FITS)]
 
@@ -226,7 +227,7 @@ async def hear_lies(settings: Settings) -> str:
 
 def test_agent_that_tells_what_cannot_be_counts_as_lost(settings: Settings) -> None:
     """In words that say what it told; the broker goes on, and asks again."""
-    reason = asyncio.run(hear_lies(settings))
+    reason = loops.run(hear_lies(settings))
 
     assert "the report of its agent" in reason
     assert "cannot be: it has -1 of 0 cores" in reason

@@ -53,7 +53,11 @@ class SlowLine:
             if not select.select([self._listener], [], [], 0.05)[0]:
                 continue
             client, _ = self._listener.accept()
-            server = socket.create_connection(self._target)
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:  # the lane is gone: hang up
+                client.close()
+                continue
             self.connection_count += 1
             for way in ((client, server), (server, client)):
                 self._threads.append(threading.Thread(target=self._pass_on, args=way))

@@ -26,6 +26,7 @@ from quakegrid.jobs.values import Job, LogLine
 from quakegrid.services.broker.drivers.jobs_aio import transition_job
 from quakegrid.services.web.persons import removals
 from quakegrid.transport import grpc_channels
+from tests.support import loops
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
@@ -172,11 +173,9 @@ async def _abort(settings: Any, job_id: int) -> JobState:
 
 def test_transition_from_an_event_loop(dbserver: LocalDbServer, client: DbClient) -> None:
     """The function for event loops moves jobs and raises our errors."""
-    import asyncio
-
     job = new_job(client)
 
-    assert asyncio.run(_abort(dbserver.settings, job.id)) is JobState.ABORTED
+    assert loops.run(_abort(dbserver.settings, job.id)) is JobState.ABORTED
 
 
 def test_delete_job_removes_rows_and_files(client: DbClient, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
+from tests.support import loops
 
 
 def serve(stream: Callable[[Any, Any], Any], client: Callable[[Any], None]) -> None:
@@ -34,7 +35,7 @@ def serve(stream: Callable[[Any, Any], Any], client: Callable[[Any], None]) -> N
             await asyncio.to_thread(call)
             await server.stop(None)
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_stream_learns_that_its_client_has_left() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
+from tests.support import loops
 
 CALL_COUNT = 50
 
@@ -82,7 +82,7 @@ def test_refused_call_leaves_no_cycle(name: str) -> None:
             return found
 
     try:
-        found = asyncio.run(run())
+        found = loops.run(run())
     finally:
         gc.enable()
 

@@ -16,6 +16,7 @@ from quakegrid.services.broker.lanes.process import LaneProcess
 from quakegrid.settings.config import Settings
 from quakegrid.transport.lane_sockets import CONTROL_BYTES
 from quakegrid.wire.v1 import lane_pb2
+from tests.support import loops
 
 
 async def stop_reading(settings: Settings) -> tuple[str, list[lane_pb2.ControlMessage]]:
@@ -42,7 +43,7 @@ def test_lane_that_does_not_read_is_ended(settings: Settings, monkeypatch: pytes
     """What waits for it is bounded; another takes its place. What it tells and cannot be is left out."""
     monkeypatch.setattr(lanes, "MAX_OUTGOING_BYTES", 1 << 20)
 
-    reason, counts = asyncio.run(stop_reading(settings))
+    reason, counts = loops.run(stop_reading(settings))
 
     assert "died (exit status -9)" in reason
     assert counts == []
@@ -73,5 +74,5 @@ def test_order_that_no_socket_takes_is_left_out_and_no_other(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The lane hears what follows; else it would never hear of a session again."""
-    assert asyncio.run(send_too_much(settings)) == 7
+    assert loops.run(send_too_much(settings)) == 7
     assert caplog.text.count("lane_order_too_large") == 2

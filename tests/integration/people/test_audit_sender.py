@@ -19,6 +19,7 @@ from quakegrid.internal.v1 import audit_records_pb2, audit_records_pb2_grpc
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
+from tests.support import loops
 
 TIMEOUT_S = 30.0
 
@@ -86,7 +87,7 @@ def test_batch_is_sent_again_with_its_id(settings: Settings) -> None:
         assert [numbers(request) for request in dbserver.requests] == [[0, 1, 2]] * 3
         assert len({request.request_id for request in dbserver.requests}) == 1
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_batch_that_is_refused_for_good_is_dropped(settings: Settings) -> None:
@@ -104,7 +105,7 @@ def test_batch_that_is_refused_for_good_is_dropped(settings: Settings) -> None:
 
         assert [numbers(request) for request in dbserver.requests] == [[1], [2]]
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_overload_drops_the_oldest_and_says_how_many(
@@ -127,7 +128,7 @@ def test_overload_drops_the_oldest_and_says_how_many(
         assert [each.about.job_id for each in kept] == [6, 7, 8, 9]
         assert (lost.about.action, lost.count, lost.service) == (audits.LOST, 6, "broker")
 
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_close_does_not_wait_for_a_dbserver_that_is_gone(settings: Settings) -> None:
@@ -141,4 +142,4 @@ def test_close_does_not_wait_for_a_dbserver_that_is_gone(settings: Settings) -> 
         await queue.close(0.05)
         assert time.monotonic() - begin_s < TIMEOUT_S
 
-    asyncio.run(run())
+    loops.run(run())

@@ -33,7 +33,7 @@ from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, error_details, grpc_channels
 from quakegrid.transport.callers import CallerCheck
-from tests.support import strangers
+from tests.support import loops, strangers
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 
@@ -110,7 +110,7 @@ def probe(*calls: tuple[Proof, str, str], clock_s: float | None = None) -> list[
             finally:
                 await server.stop(0)
 
-    return asyncio.run(run())
+    return loops.run(run())
 
 
 def expected(role: PrincipalRole, row: Permission) -> bool:
@@ -288,7 +288,7 @@ def test_stream_ends_with_its_client_or_credential(
         return code
 
     expected_code = grpc.StatusCode.CANCELLED if leaves else grpc.StatusCode.UNAUTHENTICATED
-    assert asyncio.run(run()) is expected_code
+    assert loops.run(run()) is expected_code
 
 
 # ---- the services themselves

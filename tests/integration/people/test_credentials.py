@@ -21,6 +21,7 @@ from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, certificates
+from tests.support import loops
 from tests.support.dbservers import LocalDbServer, serving
 
 DAY = datetime.timedelta(days=1)
@@ -251,7 +252,7 @@ def test_watch_hears_of_new_and_revoked_credentials(settings: Settings) -> None:
         watch.close()
 
     with serving(settings), DbClient(settings) as client:
-        asyncio.run(run(PeopleClient(client)))
+        loops.run(run(PeopleClient(client)))
 
 
 def test_watch_goes_on_without_the_dbserver_for_a_while_only(
@@ -278,7 +279,7 @@ def test_watch_goes_on_without_the_dbserver_for_a_while_only(
     server = LocalDbServer(settings)
     try:
         server.start()
-        asyncio.run(run(server))
+        loops.run(run(server))
     finally:
         server.close()
 
@@ -294,4 +295,4 @@ def test_watch_that_never_heard_lets_nobody_in(settings: Settings, monkeypatch: 
         finally:
             watch.close()
 
-    assert "does not answer, so nobody here knows" in str(asyncio.run(run()))
+    assert "does not answer, so nobody here knows" in str(loops.run(run()))

@@ -36,7 +36,7 @@ from quakegrid.settings.config import Settings
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import callers, certificates, credentials, grpc_channels
-from tests.support import strangers
+from tests.support import loops, strangers
 from tests.support.dbservers import LocalDbServer, serving
 from tests.support.processes import make_state
 
@@ -625,4 +625,4 @@ def test_other_services_hear_which_calculations_do_not_count(
         assert await watch.doubt(ben) is None
         watch.close()
 
-    asyncio.run(run())
+    loops.run(run())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import logging
 import stat
@@ -21,7 +20,7 @@ from quakegrid.settings import config, node_files
 from quakegrid.settings.config import Settings
 from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import certificates
-from tests.support import strangers
+from tests.support import loops, strangers
 from tests.support.dbservers import LocalDbServer
 
 MINUTE = datetime.timedelta(minutes=1)
@@ -46,7 +45,7 @@ class Node:
     def look_at(self, now_time: datetime.datetime) -> NodeFile:
         """Let the agent look at its certificate then; gives what the file has after that."""
         self.now_time = now_time
-        asyncio.run(self._certificate.look())
+        loops.run(self._certificate.look())
         found = node_files.read(self.settings.state_dir)
         assert found is not None
         return found

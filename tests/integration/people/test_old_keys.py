@@ -20,7 +20,7 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.settings.config import Settings
 from quakegrid.transport import certificates, credentials, grpc_channels
-from tests.support import strangers
+from tests.support import loops, strangers
 from tests.support.dbservers import LocalDbServer
 
 NEW = "another-key-that-nobody-guesses"
@@ -126,7 +126,7 @@ def test_stream_of_an_old_key_ends_with_it(settings: Settings) -> None:
             assert not streams[1].done()
 
     rotate(settings, time.time() + HOUR_S)
-    asyncio.run(run())
+    loops.run(run())
 
 
 def test_person_with_an_old_credential_is_told_once(
