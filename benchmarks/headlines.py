@@ -15,19 +15,25 @@ from benchmarks.support.records import Record
 
 README = records.ROOT / "README.md"
 PAGE = records.ROOT / "docs" / "background" / "measurements.md"
-# What has no `make bench-NAME`.
-COMMANDS = {"qa": "make test-qa", "simulate": "make simulate"}
 BEGIN = "<!-- Figures: `make reference` writes them from benchmarks/results. -->\n"
 END = "<!-- End of the figures. -->\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One row of the table: what was measured, in words, and where the value is."""
+    """One row of the table.
+
+    Args:
+        says: what was measured.
+        benchmark: where the value is.
+        figure: its name there.
+        command: what measures it; empty for `make bench-BENCHMARK`.
+    """
 
     says: str
     benchmark: str
     figure: str
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +110,31 @@ CLAIMS = (
         ),
     ),
 )
+
+
+def _of_test_data(says: str, run: str, command: str) -> tuple[Headline, ...]:
+    """Rows of one run of the engine's test data."""
+    return (
+        Headline(f"{says}: equal", "qa", f"{run}: equal", command),
+        Headline("… refused by both with the same words", "qa", f"{run}: refused alike", command),
+        Headline("… different", "qa", f"{run}: different", command),
+    )
+
+
 HEADLINES = (
     Headline("a small calculation on a warm cluster", "first", "quakegrid run: wall time"),
     Headline("… faster than the engine's processpool", "first", "quakegrid run: faster than processpool"),
     Headline("… faster than the engine's zmq", "first", "quakegrid run: faster than zmq"),
-    Headline("the engine's test data: equal", "qa", "3.26.2 whole: equal"),
-    Headline("… refused by both with the same words", "qa", "3.26.2 whole: refused alike"),
-    Headline("… different", "qa", "3.26.2 whole: different"),
-    Headline("the engine's test data, nodes see no file: equal", "qa", "3.26.2 nofs: equal"),
-    Headline("… refused by both with the same words", "qa", "3.26.2 nofs: refused alike"),
-    Headline("… different", "qa", "3.26.2 nofs: different"),
-    Headline("the engine's test data, a worker or its node killed: equal", "qa", "3.26.2 chaos: equal"),
-    Headline("… refused by both with the same words", "qa", "3.26.2 chaos: refused alike"),
-    Headline("… different", "qa", "3.26.2 chaos: different"),
-    Headline("faults of clusters that are simulated whole", "simulate", "seeds: faults"),
-    Headline("… promises that they broke", "simulate", "seeds: that broke a promise"),
-    Headline("… bugs put in on purpose that were found", "simulate", "mutants: found"),
-    Headline("… bugs that were not found", "simulate", "mutants: not found"),
+    *_of_test_data("the engine's test data", "3.26.2 whole", "make test-qa"),
+    *_of_test_data("the same, nodes see no file", "3.26.2 nofs", "make test-qa MODE=nofs"),
+    *_of_test_data("the same, a worker or its node killed", "3.26.2 chaos", "make test-qa MODE=chaos"),
+    *_of_test_data("test data of engine 3.25", "3.25.1 whole", "make test-qa ENGINE=3.25"),
+    *_of_test_data("test data of engine 3.24", "3.24.1 whole", "make test-qa ENGINE=3.24"),
+    *_of_test_data("test data of engine 3.23", "3.23.5 whole", "make test-qa ENGINE=3.23"),
+    Headline("faults of clusters that are simulated whole", "simulate", "seeds: faults", "make simulate"),
+    Headline("… promises that they broke", "simulate", "seeds: that broke a promise", "make simulate"),
+    Headline("bugs put in on purpose that it found", "simulate", "mutants: found", "make simulate-mutants"),
+    Headline("… that it did not find", "simulate", "mutants: not found", "make simulate-mutants"),
     Headline("a classical PSHA, faster than processpool", "medium", "classical: faster than processpool"),
     Headline("… faster than zmq", "medium", "classical: faster than zmq"),
     Headline("an event-based risk, faster than processpool", "medium", "risk: faster than processpool"),
@@ -159,7 +173,7 @@ def headlines(kept: Iterable[Record]) -> str:
         if (line.benchmark, line.figure) not in found:
             continue
         figure, record = found[line.benchmark, line.figure]
-        command = COMMANDS.get(line.benchmark, f"make bench-{line.benchmark}")
+        command = line.command or f"make bench-{line.benchmark}"
         rows.append(f"| {line.says} | {told(figure)} | {record.commit} | `{command}` |")
     return "".join(f"{row}\n" for row in rows)
 
@@ -175,16 +189,16 @@ def claims(kept: Iterable[Record]) -> str:
     return "".join(f"{row}\n" for row in rows)
 
 
-def with_table(text: str, table: str) -> str:
-    """A page whose figures are those of a table.
+def with_table(page: Path, table: str) -> str:
+    """The text of a page whose figures are those of a table.
 
     Raises:
         ValueError: the page has no marks.
     """
-    before, begin, rest = text.partition(BEGIN)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the page lacks the lines {BEGIN.strip()} and {END.strip()}")
+        raise ValueError(f"{page} lacks the lines {BEGIN.strip()} and {END.strip()}")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
@@ -192,7 +206,7 @@ def pages() -> dict[Path, str]:
     """Each page with figures, as it should be."""
     kept = records.all_records()
     tables = {README: claims(kept), PAGE: headlines(kept)}
-    return {page: with_table(page.read_text(encoding="utf-8"), table) for page, table in tables.items()}
+    return {page: with_table(page, table) for page, table in tables.items()}
 
 
 def write() -> None:
