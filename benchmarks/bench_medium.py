@@ -3,6 +3,8 @@
 A classical PSHA and an event-based risk of `benchmarks/medium`. All sides run on this machine in turns, so
 that a change of its load meets each, and medians are compared. A first round of all is not measured: it fills
 the caches. Takes half an hour; keep the machine quiet.
+
+`python -m benchmarks.bench_medium risk` takes only the calculations that are named.
 """
 
 from __future__ import annotations
@@ -152,8 +154,8 @@ def measured(side: Plain | Ours, job_ini: Path, exports: Path) -> Run:
     )
 
 
-def measure(root: Path) -> Iterator[Figure]:
-    """All figures; everything that is written goes below `root`."""
+def measure(root: Path, calculations: Sequence[str]) -> Iterator[Figure]:
+    """All figures of these calculations; everything that is written goes below `root`."""
     shutil.copytree(MODEL, root / "model")
     buildings.write(root / "model" / "exposure.csv")
     ours = Ours(root / "ours")
@@ -163,7 +165,7 @@ def measure(root: Path) -> Iterator[Figure]:
         "quakegrid": ours,
     }
     with ours.cluster.up():
-        for name, job_ini in CALCULATIONS.items():
+        for name in calculations:
             runs: dict[str, list[Run]] = {side: [] for side in SIDES}
             for number in range(ROUNDS + 1):
                 for side in SIDES:
@@ -173,7 +175,7 @@ def measure(root: Path) -> Iterator[Figure]:
                         flush=True,
                     )
                     exports = root / name / side / str(number)
-                    run = measured(sides[side], root / "model" / job_ini, exports)
+                    run = measured(sides[side], root / "model" / CALCULATIONS[name], exports)
                     runs[side] += [run] if number else []
             yield from figures(name, runs)
             expected, actual = (root / name / side / "1" for side in ("processpool", "quakegrid"))
@@ -214,7 +216,7 @@ def most(runs: Sequence[Run], attribute: str) -> float:
 def main() -> int:
     """Measure, print, and say by the exit code whether every target is met."""
     with tempfile.TemporaryDirectory(prefix="quakegrid-bench-") as root:
-        return report("medium", measure(Path(root)))
+        return report("medium", measure(Path(root), sys.argv[1:] or list(CALCULATIONS)))
 
 
 if __name__ == "__main__":
