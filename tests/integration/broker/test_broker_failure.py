@@ -10,8 +10,8 @@ from quakegrid.services.broker.server import BrokerServer
 from quakegrid.services.broker.status.job_totals import JobTotals
 from quakegrid.settings.config import Settings
 from quakegrid.transport import grpc_channels
-from tests.support import loops
 from tests.support.broker_fakes import Stage
+from tests.support.calls import loops
 
 
 async def call_a_failed_broker(settings: Settings) -> list[grpc.StatusCode]:

@@ -12,7 +12,7 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.jobs.states import JobState
 from quakegrid.services.broker.status.job_totals import JobTotals, JobWatch
 from quakegrid.settings.config import Settings
-from tests.support import loops
+from tests.support.calls import loops
 from tests.support.nodes import wait_until
 from tests.support.processes import Service
 

@@ -19,7 +19,7 @@ from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import certificates, credentials
 from quakegrid.transport.credentials import Identity
 from tests.integration.broker.test_node_link import Ear, deaf
-from tests.support import loops
+from tests.support.calls import loops
 from tests.support.processes import free_port
 from tests.unit.broker.nodes.test_link_failures import ANY_PROOF, told
 

@@ -20,7 +20,7 @@ from quakegrid.services.broker.nodes.orders import WorkerNeeds
 from quakegrid.services.broker.rpc import peer_input
 from quakegrid.settings.config import LOOPBACK, Settings
 from quakegrid.transport import credentials, grpc_channels
-from tests.support import loops
+from tests.support.calls import loops
 
 
 def deaf(*_told: object) -> None:

@@ -26,7 +26,7 @@ from quakegrid.jobs.values import Job, LogLine
 from quakegrid.services.broker.drivers.jobs_aio import transition_job
 from quakegrid.services.web.persons import removals
 from quakegrid.transport import grpc_channels
-from tests.support import loops
+from tests.support.calls import loops
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 

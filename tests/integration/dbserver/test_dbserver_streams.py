@@ -13,7 +13,7 @@ import pytest
 
 from quakegrid import errors
 from quakegrid.services.dbserver.rpc.interceptor import CallInterceptor, CallThreads
-from tests.support import loops
+from tests.support.calls import loops
 
 
 def serve(stream: Callable[[Any, Any], Any], client: Callable[[Any], None]) -> None:

@@ -16,7 +16,7 @@ from quakegrid.services.broker.lanes.process import LaneProcess
 from quakegrid.settings.config import Settings
 from quakegrid.transport.lane_sockets import CONTROL_BYTES
 from quakegrid.wire.v1 import lane_pb2
-from tests.support import loops
+from tests.support.calls import loops
 
 
 async def stop_reading(settings: Settings) -> tuple[str, list[lane_pb2.ControlMessage]]:

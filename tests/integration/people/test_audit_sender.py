@@ -19,7 +19,7 @@ from quakegrid.internal.v1 import audit_records_pb2, audit_records_pb2_grpc
 from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import credentials
-from tests.support import loops
+from tests.support.calls import loops
 
 TIMEOUT_S = 30.0
 

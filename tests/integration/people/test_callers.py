@@ -33,7 +33,8 @@ from quakegrid.settings import config
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, credentials, error_details, grpc_channels
 from quakegrid.transport.callers import CallerCheck
-from tests.support import loops, strangers
+from tests.support import strangers
+from tests.support.calls import loops
 from tests.support.dbservers import LocalDbServer
 from tests.support.processes import Service
 

@@ -21,7 +21,7 @@ from quakegrid.clients.dbserver.credential_watch import CredentialWatch
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.settings.config import Settings
 from quakegrid.transport import callers, certificates
-from tests.support import loops
+from tests.support.calls import loops
 from tests.support.dbservers import LocalDbServer, serving
 
 DAY = datetime.timedelta(days=1)

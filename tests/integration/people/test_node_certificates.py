@@ -36,7 +36,8 @@ from quakegrid.settings.config import Settings
 from quakegrid.settings.credential_files import CredentialFile
 from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import callers, certificates, credentials, grpc_channels
-from tests.support import loops, strangers
+from tests.support import strangers
+from tests.support.calls import loops
 from tests.support.dbservers import LocalDbServer, serving
 from tests.support.processes import make_state
 

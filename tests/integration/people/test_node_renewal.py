@@ -20,7 +20,8 @@ from quakegrid.settings import config, node_files
 from quakegrid.settings.config import Settings
 from quakegrid.settings.node_files import NodeFile
 from quakegrid.transport import certificates
-from tests.support import loops, strangers
+from tests.support import strangers
+from tests.support.calls import loops
 from tests.support.dbservers import LocalDbServer
 
 MINUTE = datetime.timedelta(minutes=1)

@@ -20,7 +20,8 @@ from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.people import PeopleClient
 from quakegrid.settings.config import Settings
 from quakegrid.transport import certificates, credentials, grpc_channels
-from tests.support import loops, strangers
+from tests.support import strangers
+from tests.support.calls import loops
 from tests.support.dbservers import LocalDbServer
 
 NEW = "another-key-that-nobody-guesses"
