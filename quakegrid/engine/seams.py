@@ -128,6 +128,8 @@ OF_COMMANDS = (
     Seam("openquake.engine.engine", "set_concurrent_tasks_default", hooks.begin_journal),
     Seam("openquake.engine.engine", "manage_signals", calculations.insist_on_signals),
     Seam("openquake.calculators.base", "HazardCalculator", calculations.tell_of_inputs),
+    # Workers of a risk calculation do not wait until the ruptures are exported.
+    Seam("openquake.calculators.base", "HazardCalculator", calculations.put_off_ruptures),
     Seam("openquake.server.dbserver", "ensure_on", _instead(_do_nothing)),
     Seam("openquake.server.dbserver", "check_foreign", _instead(_do_nothing)),
     # `openquake.commands.engine`, which is loaded later, imports the first of them by name.

@@ -134,9 +134,9 @@ class LaneClient:
                 return outcome
         return None
 
-    def wait(self) -> None:
-        """Wait for a message, the session's failure, `Wakeup.set`, or the time to tell the lane again."""
-        self._lane.wait(self._due_s)
+    def wait(self, end_s: float = math.inf) -> None:
+        """Wait for a message, the session's failure, `Wakeup.set`, when to tell the lane again or `end_s`."""
+        self._lane.wait(min(end_s, self._due_s))
 
     @property
     def _due_s(self) -> float:

@@ -6,6 +6,7 @@ may call `wake`. The rest belongs to the one thread that submits and receives.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from quakegrid import errors
@@ -144,9 +145,9 @@ class Session:
         """The next outcome if it is here already; raises like `receive`."""
         return self._lane.receive_ready()
 
-    def wait(self) -> None:
-        """Wait for an outcome, for the session's failure or for `wake`."""
-        self._lane.wait()
+    def wait(self, end_s: float = math.inf) -> None:
+        """Wait for an outcome, for the session's failure, for `wake`, or until an instant."""
+        self._lane.wait(end_s)
 
     def wake(self) -> None:
         """End a `wait`, now or the next one; for any thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import importlib
 import json
 import logging
 import signal
@@ -17,6 +18,7 @@ from openquake.commonlib import logs
 from quakegrid.engine import this_process, versions
 from quakegrid.engine.driver import stops
 from quakegrid.engine.driver.process import DriverProcess
+from quakegrid.engine.tasks import late_exports
 from quakegrid.notify import delivery, outside
 
 
@@ -103,4 +105,16 @@ def tell_of_inputs(calculator_class: Any) -> Any:
         original(calculator)
 
     calculator_class.save_crmodel = save_crmodel
+    return calculator_class
+
+
+def put_off_ruptures(calculator_class: Any) -> Any:
+    """Upstream's hazard calculator, which exports ruptures inside a risk calculation while its tasks run."""
+
+    def late_export() -> late_exports.LateExport | None:
+        driver = this_process.current()
+        return driver.starmaps.late_export if isinstance(driver, DriverProcess) else None
+
+    calculators = importlib.import_module(calculator_class.__module__).calculators
+    late_exports.put_off(calculator_class, calculators, late_export)
     return calculator_class

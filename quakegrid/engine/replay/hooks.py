@@ -20,6 +20,7 @@ def run_with_journal(original: Any) -> Any:
                 return original(log, *args, **kwargs)
         finally:
             driver.starmaps.journal = driver.journals.current
+            driver.starmaps.late_export.forget()
 
     return run_calc
 

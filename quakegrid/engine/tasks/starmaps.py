@@ -22,6 +22,7 @@ from quakegrid.engine.replay.ordered import Submission
 from quakegrid.engine.tasks import task_progress
 from quakegrid.engine.tasks.engine_task import dump_task
 from quakegrid.engine.tasks.known_jobs import KnownJobs
+from quakegrid.engine.tasks.late_exports import LateExport
 from quakegrid.engine.tasks.task_progress import Event, TaskProgress, TaskQueue
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
 from quakegrid.session.session import Session
@@ -120,6 +121,7 @@ class Starmaps:
         # By the session's numbers, which begin with 1. Tasks whose outcomes are recorded have 0 and below.
         self._pending: dict[int, _OpenTask] = {}
         self.journal: OutcomeJournal = NoJournal()
+        self.late_export = LateExport()
 
     def open_channel(self) -> Channel:
         """A channel for a new Starmap."""
@@ -171,7 +173,8 @@ class Starmaps:
         session = self._session()
         while (outcome := session.receive_ready()) is None:
             self.files.take_turn()
-            session.wait()
+            if not self.late_export.take_turn():
+                session.wait(self.late_export.due_s)
         task = self._pending.pop(outcome.task_id, None)
         if task is None:
             return  # of a Starmap that ended early

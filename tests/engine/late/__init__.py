@@ -1,0 +1,1 @@
+"""Exports that a calculation puts off until its tasks run."""
