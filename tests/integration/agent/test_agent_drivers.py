@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from pathlib import Path
@@ -60,11 +61,12 @@ def test_drivers_are_refused_without_a_template_and_while_the_agent_stops(settin
         close_all(fds)
         lock.close()
 
+    gc.collect()  # what other tests have left
     before = len(list(Path("/proc/self/fd").iterdir()))
     asyncio.run(run())
 
     assert ends == [(128 + signal.SIGINT, "")]
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_too_few_descriptors_leave_no_driver(settings: Settings) -> None:

@@ -155,7 +155,7 @@ interrupt_in(cluster.executor()).result()
 def test_interrupt_ends_a_program_and_what_it_runs(body: str, tmp_path: Path) -> None:
     """Ctrl-C: nobody waits for calls whose results nobody takes."""
     script = f"""
-import asyncio, os, signal, threading, time
+import asyncio, os, signal, sys, threading, time
 from quakegrid import LocalCluster
 
 def interrupt_in(executor):
@@ -167,7 +167,24 @@ def interrupt_in(executor):
 
 def interrupt_when(running):
     while not running.running(): time.sleep(0.01)
+    interrupt()
+    while not has_heard(): interrupt()
+
+def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
+
+def has_heard():
+    # CPython looks for signals before it waits for a result, not in between.
+    end_s = time.monotonic() + 5.0
+    while is_waiting() and time.monotonic() < end_s: time.sleep(0.01)
+    return not is_waiting()
+
+def is_waiting():
+    frame, names = sys._current_frames()[threading.main_thread().ident], []
+    while frame is not None:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return "result" in names
 {body}"""
 
     done = run_script(tmp_path, script, TMPDIR=str(tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import os
 import re
 import socket
 import time
@@ -45,8 +46,9 @@ def ask(port: int, content: bytes) -> bytes:
 
 
 def files_below(folder: Path) -> set[Path]:
-    """All files but those that services write by themselves."""
-    return {path for path in folder.rglob("*") if path.is_file() and path.suffix not in OWN_FILES}
+    """All files but those that services write by themselves; folders may go meanwhile."""
+    paths = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    return {path for path in paths if path.is_file() and path.suffix not in OWN_FILES}
 
 
 def open_files(pid: int) -> int:

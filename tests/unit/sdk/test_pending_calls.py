@@ -55,6 +55,20 @@ class HeldSession(PlayedSession):
         self.wake()
 
 
+class SleepingSession(HeldSession):
+    """Its executor takes no call until the test wakes it up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeps, self.awake = threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        """Sleep on."""
+        self.sleeps.set()
+        assert self.awake.wait(WAIT_S)
+        super().wait()
+
+
 def executor_on(session: PlayedSession, max_pending: int = LIMIT) -> ClusterExecutor:
     """An executor without a cluster."""
     found = ClusterExecutor.__new__(ClusterExecutor)
@@ -469,14 +483,18 @@ def test_large_arguments_behind_small_calls_that_run_count_at_once(
     assert executor._sender.shared.large.byte_count == 0
 
 
-def test_argument_that_calls_share_counts_once(session: HeldSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_argument_that_calls_share_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And is let go with the last of them, cancelled ones, too."""
     monkeypatch.setattr(subject, "MAX_PENDING_BYTES", 4 * MIB)
+    session = SleepingSession()
     executor = executor_on(session, 10_000)
+    assert session.sleeps.wait(WAIT_S)  # none is sent alone, as if its arguments were its own
     grid, other = np.zeros(MIB // 8), "x" * MIB
 
     futures = [executor.submit(pickles_small, number, grid, text=other) for number in range(2000)]
     held_bytes = executor._sender.shared.large.byte_count
+    session.awake.set()
+    until(lambda: bool(session._held))
     dropped = sum(future.cancel() for future in futures)
     session.let_go()
 
