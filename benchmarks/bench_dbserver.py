@@ -21,7 +21,7 @@ from statistics import median
 from benchmarks.dbserver import size
 from benchmarks.dbserver.sides import REPOSITORY, Ours, Upstream, peak_bytes
 from benchmarks.support.figures import Figure
-from benchmarks.support.records import report
+from benchmarks.support.records import chosen_parts, report
 from quakegrid.clients.dbserver.client import DbClient
 from quakegrid.clients.dbserver.log_sender import LogStream
 from quakegrid.jobs.states import JobState
@@ -137,10 +137,10 @@ def line(message: str) -> LogLine:
 
 def main() -> int:
     """Measure, print, and say by the exit code whether every target is met."""
-    parts = {"side": measure_side_by_side, "tails": measure_tails, "big": size.measure_big}
-    chosen = sys.argv[1:] or list(parts)
+    measures = {"side": measure_side_by_side, "tails": measure_tails, "big": size.measure_big}
+    chosen = chosen_parts(__doc__, measures)
     with tempfile.TemporaryDirectory(prefix="quakegrid-bench-", dir=os.environ.get("TMPDIR")) as root:
-        return report("dbserver", (figure for name in chosen for figure in parts[name](Path(root))))
+        return report("dbserver", (figure for name in chosen for figure in measures[name](Path(root))))
 
 
 if __name__ == "__main__":

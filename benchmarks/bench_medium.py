@@ -29,7 +29,7 @@ import psutil
 from benchmarks.bench_first import BIN, PlainEngine, QuakeGrid
 from benchmarks.medium import buildings
 from benchmarks.support.figures import Figure
-from benchmarks.support.records import report
+from benchmarks.support.records import chosen_parts, report
 from tests.engine.exports import find_differences
 
 MODEL = Path(__file__).parent / "medium"
@@ -215,8 +215,9 @@ def most(runs: Sequence[Run], attribute: str) -> float:
 
 def main() -> int:
     """Measure, print, and say by the exit code whether every target is met."""
+    names = chosen_parts(__doc__, CALCULATIONS)
     with tempfile.TemporaryDirectory(prefix="quakegrid-bench-") as root:
-        return report("medium", measure(Path(root), sys.argv[1:] or list(CALCULATIONS)))
+        return report("medium", measure(Path(root), names))
 
 
 if __name__ == "__main__":

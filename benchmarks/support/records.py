@@ -8,6 +8,7 @@ benchmark can be measured one after the other.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -147,3 +148,21 @@ def this_machine() -> Machine:
     return Machine(
         next(names, platform.machine()), os.cpu_count() or 1, memory_gib, platform.python_version()
     )
+
+
+def chosen_parts(description: str | None, names: Iterable[str]) -> list[str]:
+    """The parts that the command line names; without any all of them. Ends the program if it names others.
+
+    Args:
+        description: of the benchmark.
+        names: of its parts.
+    """
+    known = list(names)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", nargs="*", help=f"measure only these: {', '.join(known)}")
+    asked: list[str] = parser.parse_args(sys.argv[1:]).part
+    if unknown := sorted(set(asked) - set(known)):
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(known)}")
+    return asked or known

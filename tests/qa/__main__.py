@@ -117,7 +117,7 @@ def _judge(runs: list[OurRun], groups: list[Group], expected: PlainResults, prog
         differences = find_differences(
             expected.exports(run.job),
             run.exports,
-            functools.partial(known.rule_of, run.job.name),
+            functools.partial(known.rule_of, catalogue.engine_version(), run.job.name),
         )
         progress.add(verdicts.judge(run.job.name, end, run.end, differences))
 

@@ -115,6 +115,6 @@ def put_off_ruptures(calculator_class: Any) -> Any:
         driver = this_process.current()
         return driver.starmaps.late_export if isinstance(driver, DriverProcess) else None
 
-    calculators = importlib.import_module(calculator_class.__module__).calculators
-    late_exports.put_off(calculator_class, calculators, late_export)
+    by_mode = importlib.import_module(calculator_class.__module__).calculators
+    late_exports.Calculators(by_mode, late_export).put_off(calculator_class)
     return calculator_class

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import psutil
 
+from quakegrid import errors
 from quakegrid.engine import attributes
 
 RUPTURES = ("ruptures", "csv")
@@ -24,8 +24,6 @@ RUPTURES = ("ruptures", "csv")
 LOOK_S = 1.0
 LONGEST_LOOK_S = 2.0
 IDLE_SHARE = 0.9
-# Methods of upstream's calculators.
-_EXPORT, _PRE_EXECUTE = "_export", "pre_execute"
 
 
 def _idle_s() -> float:
@@ -78,39 +76,73 @@ class LateExport:
         is_idle = looked_s <= LONGEST_LOOK_S and idle_s - self._idle_since_s >= IDLE_SHARE * looked_s
         self._since_s, self._idle_since_s = now_s, idle_s
         if is_idle:
-            export, self._export = self._export, None
-            export()
+            self.finish()
         return is_idle
 
+    def finish(self) -> None:
+        """Export now what was put off, if there is anything."""
+        export, self._export = self._export, None
+        if export is not None:
+            export()
 
-def put_off(calculator_class: Any, calculators: Any, late_export: Callable[[], LateExport | None]) -> None:
-    """Let calculators of the engine leave ruptures out where they are a part of another calculation.
+
+class Calculators:
+    """Lets calculators of the engine leave ruptures out where they are a part of another calculation.
 
     Args:
-        calculator_class: upstream's `HazardCalculator`.
-        calculators: upstream's table of calculators, by mode.
+        by_mode: upstream's table of calculators.
         late_export: of this process; None where calculations wait for no tasks.
     """
-    export = attributes.read(calculator_class, _EXPORT)
-    pre_execute = attributes.read(calculator_class, _PRE_EXECUTE)
 
-    def is_part(calculator: Any) -> bool:
-        return calculators[calculator.oqparam.calculation_mode] is not type(calculator)
+    def __init__(self, by_mode: Any, late_export: Callable[[], LateExport | None]) -> None:
+        self._by_mode, self._late_export = by_mode, late_export
 
-    def export_or_leave_out(calculator: Any, ekey: tuple[str, str]) -> None:
-        late = late_export()
-        if ekey == RUPTURES and late is not None:
-            if is_part(calculator):
-                late.leave_out()
-                return
-            late.forget()
-        export(calculator, ekey)
+    def put_off(self, calculator_class: Any) -> None:
+        """Wrap the methods of upstream's `HazardCalculator`."""
+        for name, wrap in (("_export", self._leave_out), ("pre_execute", self._offer), ("run", self._finish)):
+            original = attributes.read(calculator_class, name)
+            attributes.replace(calculator_class, name, wrap(original))
 
-    def pre_execute_and_offer(calculator: Any) -> None:
-        pre_execute(calculator)
-        late = late_export()
-        if late is not None and late.is_left_out and not is_part(calculator):
-            late.offer(partial(export_or_leave_out, calculator, RUPTURES))
+    def _is_part(self, calculator: Any) -> bool:
+        return self._by_mode[calculator.oqparam.calculation_mode] is not type(calculator)
 
-    attributes.replace(calculator_class, _EXPORT, export_or_leave_out)
-    attributes.replace(calculator_class, _PRE_EXECUTE, pre_execute_and_offer)
+    def _leave_out(self, original: Any) -> Any:
+        """The export of one output: not yet, if it is of ruptures in a part."""
+
+        def _export(calculator: Any, ekey: tuple[str, str]) -> None:
+            late = self._late_export()
+            if ekey == RUPTURES and late is not None:
+                if self._is_part(calculator):
+                    late.leave_out()
+                    return
+                late.forget()
+            original(calculator, ekey)
+
+        return _export
+
+    def _offer(self, original: Any) -> Any:
+        """What comes before the tasks, the parts too: then there may be something to export."""
+
+        def pre_execute(calculator: Any) -> None:
+            original(calculator)
+            late = self._late_export()
+            if late is not None and late.is_left_out and not self._is_part(calculator):
+                late.offer(lambda: calculator._export(RUPTURES))  # noqa: SLF001 - upstream's
+
+        return pre_execute
+
+    def _finish(self, original: Any) -> Any:
+        """A whole calculation: if it fails, the files of the hazard are there all the same."""
+
+        def run(calculator: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return original(calculator, *args, **options)
+            except errors.QuakeGridError:  # it was aborted, or cannot go on: nobody wants to wait
+                raise
+            except Exception:
+                late = self._late_export()
+                if late is not None:
+                    late.finish()
+                raise
+
+        return run

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from quakegrid import errors
 from quakegrid.engine.tasks import late_exports
-from quakegrid.engine.tasks.late_exports import LOOK_S, RUPTURES, LateExport
+from quakegrid.engine.tasks.late_exports import LOOK_S, RUPTURES, Calculators, LateExport
 
 CURVES = ("hcurves", "csv")
 
@@ -135,7 +136,7 @@ class Harness:
 
         self.machine, self.late, self.files = machine, machine.late_export(), list[tuple[str, str]]()
         self.calculators = {"event_based": Hazard, "event_based_risk": Risk}
-        late_exports.put_off(Hazard, self.calculators, lambda: self.late if has_driver else None)
+        Calculators(self.calculators, lambda: self.late if has_driver else None).put_off(Hazard)
 
     def run(self, mode: str, *, idle_cores: float) -> list[tuple[str, str]]:
         """Run a calculation; returns what was exported before its tasks ended."""
@@ -175,6 +176,38 @@ def test_hazard_alone_exports_as_ever(machine: Machine) -> None:
 
     assert harness.run("event_based", idle_cores=2.0) == []
     assert harness.files == [CURVES, RUPTURES]
+
+
+def fail(failure: BaseException) -> None:
+    """As a task does, or the driver."""
+    raise failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_exported"),
+    [(RuntimeError("in a task"), True), (errors.StateError("aborted"), False), (KeyboardInterrupt(), False)],
+    ids=["failed", "aborted", "interrupted"],
+)
+def test_ruptures_of_a_risk_that_fails_are_exported(
+    machine: Machine, failure: BaseException, is_exported: bool
+) -> None:
+    """As the engine does, but not of one that shall end now."""
+    harness = Harness(machine)
+    risk = harness.calculators["event_based_risk"]
+
+    with pytest.raises(type(failure)):
+        risk("event_based_risk", harness.files, lambda: fail(failure)).run()
+
+    assert harness.files == [CURVES, *[RUPTURES] * is_exported]
+
+
+def test_failure_is_told_as_it_is_where_nothing_was_put_off(machine: Machine) -> None:
+    """In a hazard, and without a driver."""
+    for harness in (Harness(machine), Harness(machine, has_driver=False)):
+        hazard = harness.calculators["event_based"]
+        with pytest.raises(RuntimeError, match="in a task"):
+            hazard("event_based", harness.files, lambda: fail(RuntimeError("in a task"))).run()
+        assert harness.files == []
 
 
 def test_process_without_a_driver_exports_as_the_engine_does(machine: Machine) -> None:
