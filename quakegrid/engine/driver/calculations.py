@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import importlib
 import json
 import logging
 import signal
@@ -115,6 +114,5 @@ def put_off_ruptures(calculator_class: Any) -> Any:
         driver = this_process.current()
         return driver.starmaps.late_export if isinstance(driver, DriverProcess) else None
 
-    by_mode = importlib.import_module(calculator_class.__module__).calculators
-    late_exports.Calculators(by_mode, late_export).put_off(calculator_class)
+    late_exports.Calculators(late_export).put_off(calculator_class)
     return calculator_class

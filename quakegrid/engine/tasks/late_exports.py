@@ -89,13 +89,15 @@ class LateExport:
 class Calculators:
     """Lets calculators of the engine leave ruptures out where they are a part of another calculation.
 
+    A part runs while the whole prepares its own tasks, in `pre_execute`.
+
     Args:
-        by_mode: upstream's table of calculators.
         late_export: of this process; None where calculations wait for no tasks.
     """
 
-    def __init__(self, by_mode: Any, late_export: Callable[[], LateExport | None]) -> None:
-        self._by_mode, self._late_export = by_mode, late_export
+    def __init__(self, late_export: Callable[[], LateExport | None]) -> None:
+        self._late_export = late_export
+        self._preparing: list[Any] = []
 
     def put_off(self, calculator_class: Any) -> None:
         """Wrap the methods of upstream's `HazardCalculator`."""
@@ -103,16 +105,13 @@ class Calculators:
             original = attributes.read(calculator_class, name)
             attributes.replace(calculator_class, name, wrap(original))
 
-    def _is_part(self, calculator: Any) -> bool:
-        return self._by_mode[calculator.oqparam.calculation_mode] is not type(calculator)
-
     def _leave_out(self, original: Any) -> Any:
         """The export of one output: not yet, if it is of ruptures in a part."""
 
         def _export(calculator: Any, ekey: tuple[str, str]) -> None:
             late = self._late_export()
             if ekey == RUPTURES and late is not None:
-                if self._is_part(calculator):
+                if self._preparing:
                     late.leave_out()
                     return
                 late.forget()
@@ -124,9 +123,13 @@ class Calculators:
         """What comes before the tasks, the parts too: then there may be something to export."""
 
         def pre_execute(calculator: Any) -> None:
-            original(calculator)
+            self._preparing.append(calculator)
+            try:
+                original(calculator)
+            finally:
+                self._preparing.pop()
             late = self._late_export()
-            if late is not None and late.is_left_out and not self._is_part(calculator):
+            if late is not None and late.is_left_out and not self._preparing:
                 late.offer(lambda: calculator._export(RUPTURES))  # noqa: SLF001 - upstream's
 
         return pre_execute

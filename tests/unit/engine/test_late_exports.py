@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 
@@ -94,8 +93,7 @@ class Calculator:
 
     precalc: type[Calculator] | None = None
 
-    def __init__(self, mode: str, files: list[tuple[str, str]], on_tasks: Callable[[], object]) -> None:
-        self.oqparam = SimpleNamespace(calculation_mode=mode)
+    def __init__(self, files: list[tuple[str, str]], on_tasks: Callable[[], object]) -> None:
         self.files, self._on_tasks = files, on_tasks
         self.exported: dict[tuple[str, str], bool] = {}
 
@@ -107,7 +105,7 @@ class Calculator:
     def pre_execute(self) -> None:
         """Run the calculation that comes before this one."""
         if self.precalc is not None:
-            before = self.precalc(self.oqparam.calculation_mode, self.files, lambda: None)
+            before = self.precalc(self.files, lambda: None)
             before.run()
             self.exported = before.exported
 
@@ -135,10 +133,10 @@ class Harness:
             precalc = Hazard
 
         self.machine, self.late, self.files = machine, machine.late_export(), list[tuple[str, str]]()
-        self.calculators = {"event_based": Hazard, "event_based_risk": Risk}
-        Calculators(self.calculators, lambda: self.late if has_driver else None).put_off(Hazard)
+        self.hazard, self.risk = Hazard, Risk
+        Calculators(lambda: self.late if has_driver else None).put_off(Hazard)
 
-    def run(self, mode: str, *, idle_cores: float) -> list[tuple[str, str]]:
+    def run(self, calculator_class: type[Calculator], *, idle_cores: float) -> list[tuple[str, str]]:
         """Run a calculation; returns what was exported before its tasks ended."""
         early: list[tuple[str, str]] = []
 
@@ -148,7 +146,7 @@ class Harness:
                 self.machine.go_on(LOOK_S, idle_cores)
             early.extend(self.files)
 
-        self.calculators[mode](mode, self.files, wait_for_tasks).run()
+        calculator_class(self.files, wait_for_tasks).run()
         return early
 
 
@@ -156,7 +154,7 @@ def test_ruptures_are_exported_while_tasks_run_on_other_machines(machine: Machin
     """Everything else when the engine does."""
     harness = Harness(machine)
 
-    assert harness.run("event_based_risk", idle_cores=2.0) == [CURVES, RUPTURES]
+    assert harness.run(harness.risk, idle_cores=2.0) == [CURVES, RUPTURES]
     assert harness.files == [CURVES, RUPTURES]
     assert harness.late.due_s == math.inf
 
@@ -165,7 +163,7 @@ def test_ruptures_are_exported_at_the_end_where_all_cores_work(machine: Machine)
     """Once."""
     harness = Harness(machine)
 
-    assert harness.run("event_based_risk", idle_cores=0.0) == [CURVES]
+    assert harness.run(harness.risk, idle_cores=0.0) == [CURVES]
     assert harness.files == [CURVES, RUPTURES]
     assert not harness.late.is_left_out
 
@@ -174,7 +172,7 @@ def test_hazard_alone_exports_as_ever(machine: Machine) -> None:
     """It has nobody who would do it later."""
     harness = Harness(machine)
 
-    assert harness.run("event_based", idle_cores=2.0) == []
+    assert harness.run(harness.hazard, idle_cores=2.0) == []
     assert harness.files == [CURVES, RUPTURES]
 
 
@@ -193,10 +191,9 @@ def test_ruptures_of_a_risk_that_fails_are_exported(
 ) -> None:
     """As the engine does, but not of one that shall end now."""
     harness = Harness(machine)
-    risk = harness.calculators["event_based_risk"]
 
     with pytest.raises(type(failure)):
-        risk("event_based_risk", harness.files, lambda: fail(failure)).run()
+        harness.risk(harness.files, lambda: fail(failure)).run()
 
     assert harness.files == [CURVES, *[RUPTURES] * is_exported]
 
@@ -204,15 +201,26 @@ def test_ruptures_of_a_risk_that_fails_are_exported(
 def test_failure_is_told_as_it_is_where_nothing_was_put_off(machine: Machine) -> None:
     """In a hazard, and without a driver."""
     for harness in (Harness(machine), Harness(machine, has_driver=False)):
-        hazard = harness.calculators["event_based"]
         with pytest.raises(RuntimeError, match="in a task"):
-            hazard("event_based", harness.files, lambda: fail(RuntimeError("in a task"))).run()
+            harness.hazard(harness.files, lambda: fail(RuntimeError("in a task"))).run()
         assert harness.files == []
+
+
+def test_calculation_that_runs_another_one_for_comparison_exports_as_ever(machine: Machine) -> None:
+    """Such as an event-based hazard a classical one, after its tasks."""
+    harness = Harness(machine)
+    other = harness.hazard([], lambda: None)
+
+    harness.hazard(harness.files, other.run).run()
+
+    assert harness.files == [CURVES, RUPTURES]
 
 
 def test_process_without_a_driver_exports_as_the_engine_does(machine: Machine) -> None:
     """Before the tasks of the risk."""
-    assert Harness(machine, has_driver=False).run("event_based_risk", idle_cores=0.0) == [CURVES, RUPTURES]
+    harness = Harness(machine, has_driver=False)
+
+    assert harness.run(harness.risk, idle_cores=0.0) == [CURVES, RUPTURES]
 
 
 def test_times_of_the_machine_are_read() -> None:
