@@ -1,8 +1,9 @@
-"""The options of a session, and how long it waits for broker and lane. Values."""
+"""The options of a session, and how long it waits for broker and lane."""
 
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,9 @@ class SessionOptions:
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
         cores_per_worker: cores that each worker should have; fewer where a node does not have so many free.
         needs: what the nodes of its workers must have.
+        abort_grace_s: so long after an abort the kernel ends this process, unless the session is closed by
+            then; 0 for never. A driver may hang where it hears no signal, and the broker that would have it
+            killed may be dead.
     """
 
     user_name: str
@@ -53,6 +57,12 @@ class SessionOptions:
     weight: float = 1.0
     cores_per_worker: int = 1
     needs: Needs = NO_NEEDS
+    abort_grace_s: int = 0
+
+    def set_alarm(self, after_s: int) -> None:
+        """Let the kernel end this process later, if that is wanted at all; 0 for not any more."""
+        if self.abort_grace_s:  # other programs may have an alarm of their own
+            signal.alarm(after_s)
 
 
 @dataclass(frozen=True, slots=True)

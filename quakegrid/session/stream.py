@@ -114,6 +114,7 @@ class BrokerStream:
         with self._lock:
             if not self._rules.close():
                 return False
+            self._options.set_alarm(0)
         self._closed.set()
         self.stages.close()
         if self.session_id and not self.failure:
@@ -204,6 +205,7 @@ class BrokerStream:
                 self.stages.tell_again()
                 self.wakeup.set()
             case Heard.ABORTED:
+                self._options.set_alarm(self._options.abort_grace_s)
                 os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
                 self.wakeup.set()
             case Heard.FAILED:

@@ -342,7 +342,7 @@ class Promises:
     def _unrest(self) -> Iterator[str]:
         """What is not at its end."""
         for driver in self._world.drivers:
-            if driver.is_alive and not driver.is_forgotten:
+            if driver.is_alive:
                 yield f"{driver.program.name} waits for ever: {self._what_is_missing(driver)}"
         for worker in self._workers.values():
             yield f"worker {worker.place.worker_id} of session {worker.place.session_id} stays"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PATIENCE = Patience()
+ABORT_GRACE_S = 90
 RETRY_S = 0.5
 ELSEWHERE = Path("/nowhere")
 
@@ -130,7 +131,6 @@ class SimulatedDriver:
         self.results: dict[int, str] = {}
         self.failures: dict[int, LaneOutcome] = {}
         self.is_aborted = self.is_closing = False
-        self.aborted_life = 0  # which broker aborted it
         self._holds = HeldJobs(())
         self._database = Calls(world.network, f"{program.name} to the dbserver", node.machine, UP)
         self._broker = Calls(world.network, f"{program.name} to the broker", node.machine, UP)
@@ -144,12 +144,6 @@ class SimulatedDriver:
         self._is_busy = False
         node.drivers[self.pid] = self
         world.loop.call_soon(self._begin)
-
-    @property
-    def is_forgotten(self) -> bool:
-        """Whether it hangs at an abort whose broker has died: nobody kills it."""
-        is_deaf = self.is_aborted and self._world.is_deaf_to_aborts(self)
-        return is_deaf and self.aborted_life != self._world.master.life
 
     @property
     def last_broken_s(self) -> float:
@@ -323,9 +317,10 @@ class SimulatedDriver:
                 pass
 
     def _on_aborted(self, reason: str) -> None:
-        self.is_aborted, self.aborted_life = True, self._world.master.life
-        if self._world.is_deaf_to_aborts(self):
-            return  # it hangs; its agent has to end it
+        self.is_aborted = True
+        if self._world.is_deaf_to_aborts(self):  # it hangs; its agent has to end it, or at last the kernel
+            self._world.loop.call_later(ABORT_GRACE_S, self.die)
+            return
         self._world.loop.call_later(0.1, self._end_job, JobState.ABORTED, reason, "aborted")
 
     # --- its tasks

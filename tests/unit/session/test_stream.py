@@ -239,6 +239,33 @@ def test_aborted_driver_is_interrupted_and_goes_on_with_no_other_broker(
     assert broker.requests.empty()
 
 
+@pytest.mark.parametrize(("grace_s", "alarms"), [(60, [60, 0]), (0, [])])
+def test_kernel_ends_an_aborted_driver_that_does_not_close_its_session(
+    start: Start,
+    broker: FakeBroker,
+    settings: config.Settings,
+    interrupts: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    grace_s: int,
+    alarms: list[int],
+) -> None:
+    """Where that is wanted; the alarms of all other programs are their own."""
+    found: list[int] = []
+    monkeypatch.setattr(signal, "alarm", found.append)
+    stream = start(SessionOptions("ann", b"", abort_grace_s=grace_s))
+    broker.admit(settings, SESSION, LANE)
+    broker.tell(aborted={"reason": "aborted by ann"})
+    broker.break_stream()
+    stream._thread.join(WAIT_S)
+    assert interrupts == [signal.SIGINT]
+    assert found == alarms[:1]
+
+    stream.close()
+    stream.close()
+
+    assert found == alarms
+
+
 def test_closed_session_opens_no_stream_any_more(
     start: Start, broker: FakeBroker, settings: config.Settings
 ) -> None:
