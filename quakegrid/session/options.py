@@ -1,9 +1,8 @@
-"""The options of a session, and how long it waits for broker and lane."""
+"""The options of a session, and how long it waits for broker and lane. Values."""
 
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,9 @@ log = logging.getLogger("quakegrid.session")
 # How long a calculation waits for a first answer of the broker. Other programs hear at once that there is no
 # broker.
 OPEN_PATIENCE_S = 30.0
+# What a driver has at most to end its jobs after an abort, also where the dbserver is away. There is no
+# hurry: a broker that is there has it killed long before.
+HANG_GRACE_S = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class SessionOptions:
         weight: its part of the cores against the weights of other sessions, 0.01 to 100.
         cores_per_worker: cores that each worker should have; fewer where a node does not have so many free.
         needs: what the nodes of its workers must have.
-        abort_grace_s: so long after an abort the kernel ends this process, unless the session is closed by
+        hang_grace_s: so long after an abort the kernel ends this process, unless the session is closed by
             then; 0 for never. A driver may hang where it hears no signal, and the broker that would have it
             killed may be dead.
     """
@@ -57,12 +59,7 @@ class SessionOptions:
     weight: float = 1.0
     cores_per_worker: int = 1
     needs: Needs = NO_NEEDS
-    abort_grace_s: int = 0
-
-    def set_alarm(self, after_s: int) -> None:
-        """Let the kernel end this process later, if that is wanted at all; 0 for not any more."""
-        if self.abort_grace_s:  # other programs may have an alarm of their own
-            signal.alarm(after_s)
+    hang_grace_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

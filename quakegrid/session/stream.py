@@ -112,9 +112,9 @@ class BrokerStream:
     def close(self) -> bool:
         """End the session; returns False if it was closed before. From now on no stream is opened."""
         with self._lock:
+            _set_alarm(self._options, 0)
             if not self._rules.close():
                 return False
-            self._options.set_alarm(0)
         self._closed.set()
         self.stages.close()
         if self.session_id and not self.failure:
@@ -198,6 +198,8 @@ class BrokerStream:
     def _on_answer(self, answer: sessions_pb2.OpenSessionResponse) -> None:
         with self._lock:
             heard = self._rules.take(answer)
+            if heard is Heard.ABORTED:
+                _set_alarm(self._options, self._options.hang_grace_s)
         match heard:
             case Heard.QUEUED | Heard.ADMITTED:
                 self.answers.put(answer)
@@ -205,7 +207,6 @@ class BrokerStream:
                 self.stages.tell_again()
                 self.wakeup.set()
             case Heard.ABORTED:
-                self._options.set_alarm(self._options.abort_grace_s)
                 os.kill(os.getpid(), signal.SIGINT)  # the engine's own way to stop
                 self.wakeup.set()
             case Heard.FAILED:
@@ -236,6 +237,12 @@ class BrokerStream:
         assert self.failure is not None
         self.answers.put(self.failure)
         self.wakeup.set()
+
+
+def _set_alarm(options: SessionOptions, after_s: int) -> None:
+    """Let the kernel end this process later, whatever it does then; 0 for not any more."""
+    if options.hang_grace_s:  # other programs may have an alarm of their own
+        signal.alarm(after_s)
 
 
 def _request(options: SessionOptions) -> sessions_pb2.OpenSessionRequest:

@@ -46,7 +46,7 @@ def hang(number, frame):
 signal.signal(signal.SIGINT, hang)
 with Cluster(state_dir) as cluster:
     job_id = ending_program.new_job(cluster)
-    session = Session(cluster.settings, SessionOptions("ann", b"", [job_id], is_local=True, abort_grace_s=3))
+    session = Session(cluster.settings, SessionOptions("ann", b"", [job_id], is_local=True, hang_grace_s=3))
     session.wait_for_turn(lambda ahead: None)
     ending_program.abort(cluster, job_id)
     session.receive()

@@ -37,13 +37,11 @@ from quakegrid.engine.tasks.job_workers import JobWorkerMaster
 from quakegrid.engine.tasks.starmaps import Starmaps
 from quakegrid.nodes.fingerprint import Fingerprint
 from quakegrid.session import worker_output
-from quakegrid.session.options import Needs, SessionOptions
+from quakegrid.session.options import HANG_GRACE_S, Needs, SessionOptions
 from quakegrid.session.session import Session
 
 # Of the jobs of one session before it begins, since their tasks may look them up.
 MOST_LOOKED_UP = 10
-# What an aborted driver has to end its jobs, with a dbserver that is away for a while.
-ABORT_GRACE_S = 90
 
 
 class DriverProcess:
@@ -218,7 +216,7 @@ class DriverProcess:
             weight=self.weight,
             cores_per_worker=self.cores_per_worker,
             needs=Needs(self._fingerprint, partial(self.database.warn, job_ids)),
-            abort_grace_s=ABORT_GRACE_S,
+            hang_grace_s=HANG_GRACE_S,
         )
         return Session(self.settings, options)
 

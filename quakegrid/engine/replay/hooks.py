@@ -20,7 +20,6 @@ def run_with_journal(original: Any) -> Any:
                 return original(log, *args, **kwargs)
         finally:
             driver.starmaps.journal = driver.journals.current
-            driver.starmaps.late_export.forget()
 
     return run_calc
 

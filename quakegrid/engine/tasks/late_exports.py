@@ -9,7 +9,9 @@ when the engine exports whatever is not exported yet.
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,12 +29,13 @@ IDLE_SHARE = 0.9
 
 
 def _idle_s() -> float:
-    """For how long the cores of this machine were idle, all together, since it started."""
-    return float(psutil.cpu_times().idle)
+    """For how long the cores that this process may use were idle, all together, since the machine started."""
+    cores = psutil.cpu_times(percpu=True)
+    return sum(float(cores[number].idle) for number in os.sched_getaffinity(0) if number < len(cores))
 
 
 class LateExport:
-    """An export that was put off. Pure.
+    """An export that was put off.
 
     Args:
         idle_s: the sum of the times for which each core was idle.
@@ -54,6 +57,11 @@ class LateExport:
     def offer(self, export: Callable[[], object]) -> None:
         """The risk is about to send tasks; from now on it may be exported."""
         self._export = export
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether there is something to export."""
+        return self._export is not None
 
     def forget(self) -> None:
         """It is exported, or the calculation has ended."""
@@ -83,6 +91,7 @@ class LateExport:
         """Export now what was put off, if there is anything."""
         export, self._export = self._export, None
         if export is not None:
+            logging.info("Exporting the ruptures")  # noqa: LOG015 - the job's log
             export()
 
 
@@ -123,11 +132,12 @@ class Calculators:
         """What comes before the tasks, the parts too: then there may be something to export."""
 
         def pre_execute(calculator: Any) -> None:
-            self._preparing.append(calculator)
+            depth = len(self._preparing)
             try:
+                self._preparing.append(calculator)
                 original(calculator)
             finally:
-                self._preparing.pop()
+                del self._preparing[depth:]
             late = self._late_export()
             if late is not None and late.is_left_out and not self._preparing:
                 late.offer(lambda: calculator._export(RUPTURES))  # noqa: SLF001 - upstream's
@@ -138,14 +148,18 @@ class Calculators:
         """A whole calculation: if it fails, the files of the hazard are there all the same."""
 
         def run(calculator: Any, *args: Any, **options: Any) -> Any:
+            late = self._late_export()
             try:
                 return original(calculator, *args, **options)
-            except errors.QuakeGridError:  # it was aborted, or cannot go on: nobody wants to wait
+            except (errors.QuakeGridError, MemoryError):  # it was aborted, or cannot go on
                 raise
-            except Exception:
-                late = self._late_export()
-                if late is not None:
+            except Exception as exc:
+                if late is not None and late.is_offered:
+                    logging.error("%s", exc)  # noqa: LOG015, TRY400 - the job's log; the engine tells more later
                     late.finish()
                 raise
+            finally:
+                if late is not None and not self._preparing:
+                    late.forget()
 
         return run

@@ -173,7 +173,10 @@ class Starmaps:
         session = self._session()
         while (outcome := session.receive_ready()) is None:
             self.files.take_turn()
-            if not self.late_export.take_turn():
+            # As long as tasks are here that were not sent, workers wait for the driver.
+            if any(each.task_queue for each in self._channels.values()):
+                session.wait()
+            elif not self.late_export.take_turn():
                 session.wait(self.late_export.due_s)
         task = self._pending.pop(outcome.task_id, None)
         if task is None:

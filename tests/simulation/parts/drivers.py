@@ -16,7 +16,7 @@ from quakegrid.jobs.states import JobState
 from quakegrid.nodes.fingerprint import CLOCK, CLOCK_FITS
 from quakegrid.session.lane_client import LaneClient
 from quakegrid.session.lane_tasks import LaneOutcome, LaneTask
-from quakegrid.session.options import Patience
+from quakegrid.session.options import HANG_GRACE_S, Patience
 from quakegrid.session.stream_rules import Heard, Next, StreamRules
 from quakegrid.session.worker_output import WordsRelay
 from quakegrid.transport import lane_names, lane_sockets
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PATIENCE = Patience()
-ABORT_GRACE_S = 90
 RETRY_S = 0.5
 ELSEWHERE = Path("/nowhere")
 
@@ -319,7 +318,7 @@ class SimulatedDriver:
     def _on_aborted(self, reason: str) -> None:
         self.is_aborted = True
         if self._world.is_deaf_to_aborts(self):  # it hangs; its agent has to end it, or at last the kernel
-            self._world.loop.call_later(ABORT_GRACE_S, self.die)
+            self._world.loop.call_later(HANG_GRACE_S, self.die)
             return
         self._world.loop.call_later(0.1, self._end_job, JobState.ABORTED, reason, "aborted")
 

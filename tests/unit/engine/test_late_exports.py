@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -174,6 +175,34 @@ def test_hazard_alone_exports_as_ever(machine: Machine) -> None:
 
     assert harness.run(harness.hazard, idle_cores=2.0) == []
     assert harness.files == [CURVES, RUPTURES]
+
+
+@pytest.mark.parametrize("failure", [errors.StateError("aborted"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("comes_at", ["an export of the part", "the tasks"])
+def test_calculation_after_one_that_was_interrupted_exports_as_ever(
+    machine: Machine, failure: BaseException, comes_at: str
+) -> None:
+    """In the same process, such as a shell: nothing of the first one is left."""
+    harness = Harness(machine)
+    files: Any = [] if comes_at == "the tasks" else Interrupting(failure)
+    first = harness.risk(files, lambda: fail(failure))
+    with pytest.raises(type(failure)):
+        first.run()
+
+    assert harness.run(harness.hazard, idle_cores=2.0) == []
+    assert harness.files == [CURVES, RUPTURES]
+
+
+class Interrupting(list[object]):
+    """Files that cannot be written, as somebody interrupts."""
+
+    def __init__(self, failure: BaseException) -> None:
+        super().__init__()
+        self._failure = failure
+
+    def append(self, _file: object) -> None:
+        """Interrupt."""
+        raise self._failure
 
 
 def fail(failure: BaseException) -> None:

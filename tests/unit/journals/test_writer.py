@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -191,10 +193,12 @@ def test_what_was_moved_away_is_removed_after_a_week(tmp_path: Path, monkeypatch
     (shared / "not-of-7-ef").mkdir()
     (shared / "not-of-7-ef" / "theirs").touch()
     (shared / "7").mkdir()
+    days, now_s = 6, time.time()
+    monkeypatch.setattr(files, "time", SimpleNamespace(time=lambda: now_s + days * 86400))
     files.make_shared(tmp_path)
     assert len(list(shared.iterdir())) == 4
-    monkeypatch.setattr(files, "KEEP_DAYS", -1)  # as if a week had gone by
 
+    days = 8
     files.make_shared(tmp_path)
 
     assert {path.name for path in shared.iterdir()} == {"7", "not-of-7-ef"}

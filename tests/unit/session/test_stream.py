@@ -239,7 +239,7 @@ def test_aborted_driver_is_interrupted_and_goes_on_with_no_other_broker(
     assert broker.requests.empty()
 
 
-@pytest.mark.parametrize(("grace_s", "alarms"), [(60, [60, 0]), (0, [])])
+@pytest.mark.parametrize(("grace_s", "alarms"), [(60, [60, 0, 0]), (0, [])])
 def test_kernel_ends_an_aborted_driver_that_does_not_close_its_session(
     start: Start,
     broker: FakeBroker,
@@ -252,7 +252,7 @@ def test_kernel_ends_an_aborted_driver_that_does_not_close_its_session(
     """Where that is wanted; the alarms of all other programs are their own."""
     found: list[int] = []
     monkeypatch.setattr(signal, "alarm", found.append)
-    stream = start(SessionOptions("ann", b"", abort_grace_s=grace_s))
+    stream = start(SessionOptions("ann", b"", hang_grace_s=grace_s))
     broker.admit(settings, SESSION, LANE)
     broker.tell(aborted={"reason": "aborted by ann"})
     broker.break_stream()
