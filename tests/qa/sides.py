@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.late import idle
 from tests.nofs.apart import Apart, running_apart
 from tests.qa import deaths
 from tests.support.clusters import QUAKEGRID, running_cluster
@@ -22,6 +23,8 @@ from tests.support.namespace_cluster import MASTER
 # Calculations that execute at once. A third one keeps the cores busy while others begin and end.
 SIDE_BY_SIDE = 3
 SETTINGS = {"distribution": {"serialize_jobs": str(SIDE_BY_SIDE)}}
+# Exports that can be made while tasks run are made then, on a machine that has no idle core, too.
+PRELOAD = f"openquake, {idle.__name__}"
 # Of the master, which gives none, and of two nodes.
 CORES = (1, 1, 1)
 
@@ -63,7 +66,8 @@ def _here() -> Iterator[Side]:
     with tempfile.TemporaryDirectory(prefix="qgq") as name:
         folder = Path(name)
         (folder / "home").mkdir()
-        with running_cluster(folder / "cluster", folder / "home", SETTINGS) as cluster:
+        settings = {**SETTINGS, "agent": {**SETTINGS.get("agent", {}), "preload": PRELOAD}}
+        with running_cluster(folder / "cluster", folder / "home", settings) as cluster:
 
             def start(*args: object) -> subprocess.Popen[str]:
                 return subprocess.Popen(
@@ -80,7 +84,7 @@ def _here() -> Iterator[Side]:
 
 @contextlib.contextmanager
 def _in_namespaces(mode: Mode) -> Iterator[Side]:
-    preload = f"openquake, {deaths.__name__}" if mode is Mode.CHAOS else "openquake"
+    preload = f"{PRELOAD}, {deaths.__name__}" if mode is Mode.CHAOS else PRELOAD
     try:
         with running_apart(
             *CORES, preload=preload, more=SETTINGS, stale=(), is_apart=mode is Mode.NOFS
