@@ -260,6 +260,11 @@ class Promises:
         if driver is not None and driver.is_alive and not driver.is_closing:
             self._excuse(driver, "hold on it was lost")
 
+    def on_ended_by_kernel(self, driver: SimulatedDriver, *, is_same_broker: bool) -> None:
+        """12: a broker has a driver killed that hangs at its abort; the kernel only if the broker died."""
+        if is_same_broker:
+            raise broken(12, f"{driver.program.name} hung at its abort, and the broker did not end it")
+
     def on_driver_ended(self, driver: SimulatedDriver) -> None:
         """A driver's process ends."""
         self._world.trace("driver ends", driver.program.name, driver.end_words)

@@ -33,13 +33,14 @@ LEASE_S = 2.0
 # Far more than a lease, a stop or a replacement takes on a busy machine, and far less than an hour.
 SOON_S = 20.0
 PROGRAM = """
-import itertools, os, sys
+import faulthandler, itertools, os, sys
 from pathlib import Path
 from quakegrid import Cluster
 from tests.support.calls import rough_calls, sdk_calls
 
 with Cluster(Path(sys.argv[1])).executor() as executor:
     for number in itertools.count(1):
+        faulthandler.dump_traceback_later(45.0)  # tells where it is if a round, or its end, takes so long
         assert list(executor.map(sdk_calls.square, range(20))) == [n * n for n in range(20)]
         rough_calls.tell(sys.argv[2], [number, executor.submit(os.getpid).result()])
         if Path(sys.argv[3]).exists():

@@ -155,6 +155,14 @@ class SimulatedDriver:
         """It is killed."""
         self._leave("killed", is_orderly=False)
 
+    def _end_by_kernel(self, aborted_life: int) -> None:
+        """Its time after the abort is over."""
+        if self.is_alive:
+            self._world.promises.on_ended_by_kernel(
+                self, is_same_broker=aborted_life == self._world.master.life
+            )
+            self.die()
+
     def _leave(self, words: str, *, is_orderly: bool = True) -> None:
         if not self.is_alive:
             return
@@ -318,7 +326,7 @@ class SimulatedDriver:
     def _on_aborted(self, reason: str) -> None:
         self.is_aborted = True
         if self._world.is_deaf_to_aborts(self):  # it hangs; its agent has to end it, or at last the kernel
-            self._world.loop.call_later(HANG_GRACE_S, self.die)
+            self._world.loop.call_later(HANG_GRACE_S, self._end_by_kernel, self._world.master.life)
             return
         self._world.loop.call_later(0.1, self._end_job, JobState.ABORTED, reason, "aborted")
 
