@@ -1,9 +1,8 @@
 """Run all tests in three steps and say in one table how they went: `python -m tests [options of pytest]`.
 
 The first step holds the coverage of the pure folders at 100 %. The second runs what starts services, in
-three processes, as these wait most of the time. The third runs what is marked `alone`, one test after the
-other. With `--measure`, lines and branches of all code are measured in all steps, as far as it runs in the
-tests' own processes.
+three processes. The third runs what is marked `alone`, one test after the other. With `--measure`, lines and
+branches of all code are measured in all steps, as far as it runs in the tests' own processes.
 
 Tests that start services share the machine with each other and with whatever else runs there. A few that fail
 in such a step are run once more, with nothing beside them. Those that pass then are named as UNSTABLE in the

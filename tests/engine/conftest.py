@@ -5,6 +5,7 @@ Both start at once and warm up side by side: importing the engine takes each of 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def ours(plain: Server, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """Our web server, with the same calculation; the plain one is started first."""
     return our_server(cluster, tmp_path_factory.mktemp("ours"))
+
+
+@contextlib.contextmanager
+def preloaded_cluster(tmp_path_factory: pytest.TempPathFactory, module: str) -> Iterator[Cluster]:
+    """A cluster whose templates load this module, too, as one that changes what drivers and workers see."""
+    root, home = tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")
+    with running_cluster(root, home, {"agent": {"preload": f"openquake, {module}"}}) as cluster:
+        yield cluster
 
 
 def run_job(cluster: Cluster, job: Job, parent_id: int | None = None) -> int:

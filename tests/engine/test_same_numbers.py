@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine.cases import CASES, Case, prepare
-from tests.engine.conftest import PlainEngine, run_job
+from tests.engine.conftest import PlainEngine, preloaded_cluster, run_job
 from tests.engine.exports import find_differences
-from tests.support.clusters import Cluster, running_cluster
+from tests.support.clusters import Cluster
 
 pytestmark = [
     pytest.mark.engine,
@@ -31,8 +31,7 @@ SERVED = ("classical/case_22", "event_based_risk/case_miriam", "classical_risk/c
 @pytest.fixture(scope="module")
 def blind(plain_engine: PlainEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose workers open no file of a job by its path."""
-    root, home = tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")
-    with running_cluster(root, home, {"agent": {"preload": "openquake, tests.nofs.blind"}}) as cluster:
+    with preloaded_cluster(tmp_path_factory, "tests.nofs.blind") as cluster:
         yield cluster
 
 

@@ -66,7 +66,7 @@ def _here() -> Iterator[Side]:
     with tempfile.TemporaryDirectory(prefix="qgq") as name:
         folder = Path(name)
         (folder / "home").mkdir()
-        settings = {**SETTINGS, "agent": {**SETTINGS.get("agent", {}), "preload": PRELOAD}}
+        settings = {**SETTINGS, "agent": {"preload": PRELOAD}}
         with running_cluster(folder / "cluster", folder / "home", settings) as cluster:
 
             def start(*args: object) -> subprocess.Popen[str]:

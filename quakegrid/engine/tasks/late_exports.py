@@ -106,7 +106,7 @@ class Calculators:
 
     def __init__(self, late_export: Callable[[], LateExport | None]) -> None:
         self._late_export = late_export
-        self._preparing: list[Any] = []
+        self._preparing_count = 0  # calculations that are in `pre_execute`, one in the other
 
     def put_off(self, calculator_class: Any) -> None:
         """Wrap the methods of upstream's `HazardCalculator`."""
@@ -120,7 +120,7 @@ class Calculators:
         def _export(calculator: Any, ekey: tuple[str, str]) -> None:
             late = self._late_export()
             if ekey == RUPTURES and late is not None:
-                if self._preparing:
+                if self._preparing_count:
                     late.leave_out()
                     return
                 late.forget()
@@ -132,14 +132,14 @@ class Calculators:
         """What comes before the tasks, the parts too: then there may be something to export."""
 
         def pre_execute(calculator: Any) -> None:
-            depth = len(self._preparing)
+            count = self._preparing_count
             try:
-                self._preparing.append(calculator)
+                self._preparing_count = count + 1
                 original(calculator)
             finally:
-                del self._preparing[depth:]
+                self._preparing_count = count
             late = self._late_export()
-            if late is not None and late.is_left_out and not self._preparing:
+            if late is not None and late.is_left_out and not self._preparing_count:
                 late.offer(lambda: calculator._export(RUPTURES))  # noqa: SLF001 - upstream's
 
         return pre_execute
@@ -159,7 +159,7 @@ class Calculators:
                     late.finish()
                 raise
             finally:
-                if late is not None and not self._preparing:
+                if late is not None and not self._preparing_count:
                     late.forget()
 
         return run

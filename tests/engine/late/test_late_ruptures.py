@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine.cases import Case, prepare
-from tests.engine.conftest import PlainEngine, run_job
+from tests.engine.conftest import PlainEngine, preloaded_cluster, run_job
 from tests.engine.exports import find_differences
-from tests.support.clusters import Cluster, running_cluster
+from tests.support.clusters import Cluster
 
 pytestmark = [
     pytest.mark.engine,
@@ -23,8 +23,7 @@ CASES = [pytest.param(Case(folder), id=folder) for folder in ("event_based_risk/
 @pytest.fixture(scope="module")
 def idle(plain_engine: PlainEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose driver always has an idle core."""
-    root, home = tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("home")
-    with running_cluster(root, home, {"agent": {"preload": "openquake, tests.engine.late.idle"}}) as cluster:
+    with preloaded_cluster(tmp_path_factory, "tests.engine.late.idle") as cluster:
         yield cluster
 
 
